@@ -1,0 +1,111 @@
+#!/usr/bin/env python3
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["numpy==2.4.6", "pydantic==2.14.3", "PyYAML==6.0.3"]
+# ///
+"""Lists the tasks of a folder: type, data, runs, best score, next step."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent / "task"))
+
+from tasklib import cli
+
+
+def build_parser() -> cli.Parser:
+    parser = cli.Parser(
+        "list_tasks",
+        "List the tasks below ./tasks with their runs, best validation score and next step.",
+        ["uv run scripts/list_tasks.py", "uv run scripts/list_tasks.py --tasks-dir work/tasks --json"],
+    )
+    parser.add_argument("--tasks-dir", type=Path, default=Path("tasks"), help="where tasks lie (default: ./tasks)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
+    return parser
+
+
+def list_tasks(args: argparse.Namespace) -> Any:
+    from tasklib.summary import Problem, Summary, TaskError
+
+    tasks, warnings = {}, []
+    for folder in sorted(p.parent for p in args.tasks_dir.glob("*/task_definition.yaml")):
+        try:
+            tasks[folder.name] = describe(folder)
+        except TaskError as error:
+            first = error.problems[0]
+            warnings.append(
+                Problem(
+                    code="task_unreadable",
+                    message=f"{folder.name}: {first.message}",
+                    file=str(folder / "task_definition.yaml"),
+                    line=first.line,
+                    hint=first.hint,
+                )
+            )
+    if not tasks and not warnings:
+        warnings.append(
+            Problem(
+                code="no_tasks",
+                message=f"no task below {args.tasks_dir}",
+                hint="create one with create_task.py, or give --tasks-dir",
+            )
+        )
+    return Summary.of("list_tasks", counts={"tasks": len(tasks)}, outputs=tasks, warnings=warnings)
+
+
+def describe(folder: Path) -> dict[str, Any]:
+    """One task: type, data files, runs with their status and validation score, the best of them, the next step."""
+    from tasklib import metrics, runs, schema
+    from tasklib.paths import TaskPaths
+
+    paths = TaskPaths(folder)
+    definition = schema.load_definition(paths.definition, str(paths.definition))
+    found: dict[str, Any] = {}
+    for record_file in sorted((folder / "models").glob("*/run.json")):
+        name = record_file.parent.name
+        record, score = runs.read_record(record_file.parent), metrics.read(paths.benchmark(name, "validation"))
+        found[name] = {
+            "status": record.status,
+            "validation": score.primary.value if score else None,
+            "gate_passed": score.gate.passed if score and score.gate else None,
+        }
+    scored = {n: r["validation"] for n, r in found.items() if r["validation"] is not None and ".limit" not in n}
+    best = max(scored, key=scored.__getitem__, default=None)
+    return {
+        "type": definition.task.type,
+        "data": [name for names in definition.data.files.values() for name in names],
+        "primary_metric": definition.primary_metric,
+        "runs": found,
+        "best": {"run": best, "validation": scored[best]} if best else None,
+        "next": _next_step(paths, found),
+    }
+
+
+def _next_step(paths: Any, found: dict[str, Any]) -> str:
+    """The first stage that has not been done."""
+
+    def command(words: str) -> str:
+        return f"cd {paths.root} && {words}"
+
+    unfinished = [name for name, run in found.items() if run["status"] != "finished"]
+    unscored = [name for name, run in found.items() if run["status"] == "finished" and run["validation"] is None]
+    if not paths.manifest.is_file() or not found:
+        return command("bash scripts/run_pipeline.sh")
+    if unfinished:
+        return command(f"uv run python scripts/03_train.py --config configs/{unfinished[0]}.yaml --resume")
+    if unscored:
+        return command(f"uv run python scripts/04_evaluate.py --config configs/{unscored[0]}.yaml")
+    return command("uv run python scripts/05_upload_hf.py --dry-run")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return cli.run(build_parser(), list_tasks, argv)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,60 @@
+#!/usr/bin/env python3
+"""Splits the checked rows and writes prompt + completion conversations to data/processed/."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from tasklib import cli
+
+if TYPE_CHECKING:
+    from tasklib.summary import Summary
+
+
+def build_parser() -> cli.Parser:
+    parser = cli.Parser(
+        "convert",
+        "Split the rows (stratified, seeded, equal texts on one side) and write them as conversations.",
+        ["uv run python scripts/02_convert_format.py", "uv run python scripts/02_convert_format.py --dry-run --json"],
+    )
+    cli.add_task_flags(parser, __file__)
+    parser.add_argument("--force", action="store_true", help="write again even if nothing changed")
+    parser.add_argument("--dry-run", action="store_true", help="check everything, write nothing")
+    return parser
+
+
+def convert(args: argparse.Namespace) -> Summary:
+    from tasklib import conversion, dataset, schema
+    from tasklib.paths import task_paths
+    from tasklib.summary import Summary, TaskError
+
+    paths = task_paths(args.task_dir)
+    definition = schema.load_definition(paths.definition)
+    data = dataset.load(paths, definition)
+    if data.errors:
+        raise TaskError(
+            cli.ExitCode.DATA, [*data.errors, *data.warnings], next="uv run python scripts/01_validate_data.py"
+        )
+    rows = conversion.to_conversations(definition, data.examples)
+    manifest = conversion.manifest(paths, definition, rows)
+    done = not args.force and conversion.is_current(paths, manifest)
+    if not done and not args.dry_run:
+        conversion.write(paths, rows, manifest)
+    return Summary.of(
+        "convert",
+        "skipped" if done else "ok",
+        warnings=data.warnings,
+        counts={name: len(split) for name, split in rows.items()},
+        outputs={} if args.dry_run else {"processed": paths.shown(paths.processed)},
+        next="uv run python scripts/03_train.py",
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return cli.run(build_parser(), convert, argv)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,172 @@
+"""The command line that every script shares: common flags, exit codes, one JSON object on stdout.
+
+Only the standard library is imported at the top, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import difflib
+import json
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from enum import IntEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    from tasklib.summary import Summary
+
+
+class ExitCode(IntEnum):
+    """What the exit status of every script means."""
+
+    OK = 0
+    BUG = 1
+    USAGE = 2
+    DATA = 3
+    PREREQUISITE = 4
+    GATE = 5
+    INTERRUPTED = 130
+
+
+EXIT_CODE_HELP = """exit codes:
+  0 ok            1 a bug in the script       2 usage or configuration
+  3 data invalid  4 prerequisite missing      5 quality gate not met
+  130 interrupted"""
+
+
+class UsageError(Exception):
+    """The command line itself could not be understood."""
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse without abbreviations, and with errors that reach the JSON summary."""
+
+    def __init__(self, stage: str, description: str, examples: Sequence[str]) -> None:
+        epilog = "examples:\n" + "\n".join(f"  {line}" for line in examples) + "\n\n" + EXIT_CODE_HELP
+        super().__init__(
+            description=description,
+            epilog=epilog,
+            allow_abbrev=False,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        self.stage = stage
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message)
+
+    def parse_args(self, args=None, namespace=None):  # noqa: ANN201 - argparse's own signature
+        parsed, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            flags = [flag for action in self._actions for flag in action.option_strings]
+            words = []
+            for word in unknown:
+                near = difflib.get_close_matches(word.split("=")[0], flags, n=1)
+                words.append(f"{word} (did you mean {near[0]}?)" if near else word)
+            self.error("unrecognized arguments: " + ", ".join(words))
+        return parsed
+
+
+def add_task_flags(parser: Parser, script_file: str) -> None:
+    """Adds the flags that every script of a task has."""
+    default = Path(script_file).resolve().parent.parent
+    parser.add_argument("--task-dir", type=Path, default=default, help="the task folder (default: above this script)")
+    parser.add_argument(
+        "--json", action="store_true", help="print one JSON object on stdout, everything else on stderr"
+    )
+
+
+def add_run_flags(parser: Parser) -> None:
+    """Adds the flags of scripts that read one run's config."""
+    parser.add_argument("--config", default="configs/baseline.yaml", help="run config (default: %(default)s)")
+    parser.add_argument(
+        "--set",
+        dest="overrides",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="override one config value, e.g. --set training.learning_rate=1e-4 (may repeat)",
+    )
+    parser.add_argument(
+        "--limit", type=positive_int, metavar="N", help="use the first N rows; the run is kept apart as <run>.limitN"
+    )
+
+
+def positive_int(text: str) -> int:
+    """argparse type: an integer of at least 1."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
+    return value
+
+
+def run(parser: Parser, body: Callable[[argparse.Namespace], Summary], argv: Sequence[str] | None) -> int:
+    """Parses `argv`, runs `body`, prints its summary and returns the exit code; a traceback means a bug."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    as_json = "--json" in argv
+    with _stdout_for_summary(as_json) as stdout:
+        summary, code = _run_body(parser, body, argv)
+        text = summary.model_dump_json(exclude_none=False) if as_json else summary.to_text(code)
+        print(text, file=stdout, flush=True)
+    return int(code)
+
+
+def _run_body(parser: Parser, body: Callable, argv: list[str]) -> tuple[Summary, ExitCode]:
+    def terminate(signum: int, frame: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    with contextlib.suppress(ValueError):  # not in the main thread: leave signals alone
+        signal.signal(signal.SIGTERM, terminate)
+    try:
+        args = parser.parse_args(argv)
+        from tasklib.summary import Problem, Summary, TaskError
+    except UsageError as error:
+        from tasklib.summary import Problem, Summary
+
+        problem = Problem(code="usage", message=str(error), hint="run with --help to see the legal flags")
+        return Summary.failed(parser.stage, [problem]), ExitCode.USAGE
+    try:
+        summary = body(args)
+        return summary, ExitCode.GATE if summary.status == "gate_failed" else ExitCode.OK
+    except TaskError as error:
+        return Summary.failed(parser.stage, error.problems, next=error.next), error.exit_code
+    except KeyboardInterrupt:
+        problem = Problem(code="interrupted", message="interrupted", hint="run the same command again to continue")
+        return Summary.failed(parser.stage, [problem]), ExitCode.INTERRUPTED
+    except Exception as error:
+        traceback.print_exc(file=sys.stderr)
+        problem = Problem(
+            code="internal_error",
+            message=f"{type(error).__name__}: {error}",
+            hint="this is a bug: please report it with the traceback on stderr",
+        )
+        return Summary.failed(parser.stage, [problem]), ExitCode.BUG
+
+
+@contextlib.contextmanager
+def _stdout_for_summary(as_json: bool) -> Iterator:
+    """Yields the stream for the summary; with `as_json` everything else, child processes too, goes to stderr."""
+    if not as_json:
+        yield sys.stdout
+        return
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    stdout, sys.stdout = sys.stdout, sys.stderr
+    try:
+        with os.fdopen(os.dup(kept), "w", encoding="utf-8") as stream:
+            yield stream
+    finally:
+        sys.stdout = stdout
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
+def to_json(value: object) -> str:
+    """JSON as the project writes it to files: UTF-8 kept, keys in the order given, NaN refused."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)

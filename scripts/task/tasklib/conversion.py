@@ -1,0 +1,124 @@
+"""Checked examples -> data/processed/: one conversation a row, the same bytes for the same input, and a manifest."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from tasklib import dataset, prompts, splits
+from tasklib.cli import ExitCode, to_json
+from tasklib.dataset import Example
+from tasklib.files import new_folder, read_json, read_jsonl, sha256_of, sha256_of_json, write_json, write_jsonl
+from tasklib.paths import TaskPaths
+from tasklib.schema import TaskDefinition
+from tasklib.summary import Problem, TaskError
+
+MANIFEST_VERSION = 1
+
+
+def to_conversations(definition: TaskDefinition, examples: Sequence[Example]) -> dict[str, list[dict]]:
+    """Split name -> rows `{id, source, record, prompt, completion}`. Raises TaskError (exit 3) for an empty split."""
+    module, spec = definition.task_type, definition.data
+    names = dataset.split_names(definition)
+    if "all" in spec.files:
+        shares = {name: getattr(spec.split, name) for name in names if name != "train"}
+        golds = [str(module.gold(example.record)) for example in examples]
+        assigned = splits.assign(examples, golds, shares, spec.split.seed)
+    else:
+        assigned = [example.split for example in examples]
+    by_split = {name: [e for e, split in zip(examples, assigned, strict=True) if split == name] for name in names}
+    _require_rows(by_split)
+    prefix = prompts.prefix_messages(
+        definition, prompts.choose_shots(definition, [e.record for e in by_split["train"]])
+    )
+    return {name: [_row(definition, prefix, example) for example in chosen] for name, chosen in by_split.items()}
+
+
+def _row(definition: TaskDefinition, prefix: list[dict], example: Example) -> dict[str, Any]:
+    return {
+        "id": example.id,
+        "source": {"file": example.file, "line": example.line},
+        "record": example.record.model_dump(),
+        "prompt": [*prefix, prompts.user_message(definition, example.record)],
+        "completion": [prompts.assistant_message(definition, example.record)],
+    }
+
+
+def _require_rows(by_split: dict[str, list[Example]]) -> None:
+    empty = [name for name, rows in by_split.items() if not rows]
+    if empty:
+        problem = Problem(
+            code="empty_split",
+            message=f"no row falls into {', '.join(empty)}",
+            hint="add rows, or change data.split so that every split gets some",
+        )
+        raise TaskError(ExitCode.DATA, [problem])
+
+
+def manifest(paths: TaskPaths, definition: TaskDefinition, rows: dict[str, list[dict]]) -> dict[str, Any]:
+    """What the processed files are made from and hold; equal manifests mean equal bytes."""
+    raw = {name: sha256_of(paths.root / name) for files in definition.data.files.values() for name in files}
+    module = definition.task_type
+    return {
+        "schema_version": MANIFEST_VERSION,
+        "inputs": raw,
+        "definition_sha256": sha256_of_json(
+            definition.model_dump(mode="json", include={"task", "prompt", "data", "language"})
+        ),
+        "splits": {
+            name: {
+                "n_rows": len(split),
+                "rows_sha256": sha256_of_json(split),
+                "labels": dict(sorted(Counter(module.gold(module.Record(**row["record"])) for row in split).items())),
+            }
+            for name, split in rows.items()
+        },
+    }
+
+
+def is_current(paths: TaskPaths, wanted: dict[str, Any]) -> bool:
+    """Whether data/processed/ already holds exactly these rows, untouched."""
+    if not paths.manifest.is_file():
+        return False
+    found = read_json(paths.manifest)
+    files = found.pop("files", {})
+    return found == wanted and all(
+        paths.split(name).is_file() and sha256_of(paths.split(name)) == files.get(name) for name in wanted["splits"]
+    )
+
+
+def write(paths: TaskPaths, rows: dict[str, list[dict]], wanted: dict[str, Any]) -> None:
+    """Replaces data/processed/ as a whole, so that no split of an older run stays behind."""
+    with new_folder(paths.processed) as folder:
+        for name, split in rows.items():
+            write_jsonl(folder / f"{name}.jsonl", split)
+        files = {name: sha256_of(folder / f"{name}.jsonl") for name in rows}
+        write_json(folder / "manifest.json", {**wanted, "files": files})
+
+
+def load_split(paths: TaskPaths, name: str) -> list[dict[str, Any]]:
+    """Rows of one processed split. Raises TaskError (exit 4) when it is missing or was changed by hand."""
+    known = read_json(paths.manifest)["files"] if paths.manifest.is_file() else {}
+    if name not in known or not paths.split(name).is_file():
+        problem = Problem(
+            code="no_split",
+            message=f"there is no processed split {name!r}",
+            file=paths.shown(paths.split(name)),
+            hint=f"run scripts/02_convert_format.py; splits: {', '.join(known) or 'none yet'}",
+        )
+        raise TaskError(ExitCode.PREREQUISITE, [problem], next="uv run python scripts/02_convert_format.py")
+    if sha256_of(paths.split(name)) != known[name]:
+        problem = Problem(
+            code="processed_changed",
+            message=f"{name}.jsonl is not what 02_convert_format.py wrote",
+            file=paths.shown(paths.split(name)),
+            hint="correct the raw data instead, then convert again with --force",
+        )
+        raise TaskError(ExitCode.PREREQUISITE, [problem], next="uv run python scripts/02_convert_format.py --force")
+    return read_jsonl(paths.split(name))
+
+
+def rows_sha256(rows: Sequence[dict[str, Any]]) -> str:
+    """Identity of the rows that a metric was computed on."""
+    return sha256_of_json([to_json(row) for row in rows])

@@ -1,0 +1,173 @@
+"""Strict YAML: line numbers kept, duplicate keys refused, `yes`/`no` stay strings, `2e-4` is a number."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tasklib.cli import ExitCode
+from tasklib.summary import Problem, TaskError
+
+KeyPath = tuple[str | int, ...]
+
+_SCALARS = [  # the YAML 1.2 core schema, so that a Norwegian country code is not a boolean
+    ("tag:yaml.org,2002:null", re.compile(r"^(~|null|Null|NULL|)$")),
+    ("tag:yaml.org,2002:bool", re.compile(r"^(true|True|TRUE|false|False|FALSE)$")),
+    ("tag:yaml.org,2002:int", re.compile(r"^[-+]?[0-9]+$")),
+    ("tag:yaml.org,2002:float", re.compile(r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$")),
+]
+
+
+@dataclass(frozen=True)
+class Document:
+    """A parsed YAML file: plain data, and the line on which each key path stands."""
+
+    path: str
+    data: Any
+    lines: dict[KeyPath, int]
+
+    def line_of(self, key_path: KeyPath) -> int | None:
+        """The line of `key_path`, or of its nearest parent that stands in the file."""
+        while key_path and key_path not in self.lines:
+            key_path = key_path[:-1]
+        return self.lines.get(key_path)
+
+
+def load_yaml(path: Path, shown_as: str | None = None) -> Document:
+    """Reads one YAML file. Raises TaskError (exit 4 when absent, exit 2 when it cannot be read) with every problem."""
+    shown = shown_as or str(path)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        problem = Problem(
+            code="file_missing",
+            message=f"{shown} does not exist",
+            file=shown,
+            hint="check the path, or create the task first",
+        )
+        raise TaskError(ExitCode.PREREQUISITE, [problem]) from None
+    except (UnicodeDecodeError, OSError) as error:
+        problem = Problem(code="file_unreadable", message=str(error), file=shown, hint="save the file as UTF-8 text")
+        raise TaskError(ExitCode.USAGE, [problem]) from None
+    return parse_yaml(text, shown)
+
+
+def parse_yaml(text: str, shown: str) -> Document:
+    """Parses YAML text that was read from `shown`. Raises TaskError (exit 2)."""
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        problem = Problem(
+            code="yaml_syntax",
+            message=getattr(error, "problem", None) or str(error),
+            file=shown,
+            line=mark.line + 1 if mark else None,
+            hint="fix the YAML syntax on this line",
+        )
+        raise TaskError(ExitCode.USAGE, [problem]) from None
+    builder = _Builder(shown)
+    data = None if node is None else builder.value(node, ())
+    if builder.problems:
+        raise TaskError(ExitCode.USAGE, builder.problems)
+    return Document(shown, data, builder.lines)
+
+
+def parse_scalar(text: str) -> Any:
+    """Reads the right-hand side of `--set key=value` by the same rules as a file. Raises TaskError (exit 2)."""
+    return parse_yaml(text, "--set").data
+
+
+class _Builder:
+    """Turns a node tree into plain data, remembering lines and problems."""
+
+    def __init__(self, shown: str) -> None:
+        self.shown = shown
+        self.lines: dict[KeyPath, int] = {}
+        self.problems: list[Problem] = []
+        self.open_nodes: set[int] = set()
+
+    def value(self, node: yaml.Node, at: KeyPath) -> Any:
+        self.lines.setdefault(at, node.start_mark.line + 1)
+        if isinstance(node, yaml.ScalarNode):
+            return self.scalar(node, at)
+        if id(node) in self.open_nodes:  # an alias inside its own anchor would recurse for ever
+            self.problem(
+                "yaml_recursive_alias", "an alias refers to the node that contains it", node, at, "write it out"
+            )
+            return None
+        self.open_nodes.add(id(node))
+        try:
+            if isinstance(node, yaml.SequenceNode):
+                return [self.value(child, (*at, index)) for index, child in enumerate(node.value)]
+            return self.mapping(node, at)
+        finally:
+            self.open_nodes.discard(id(node))
+
+    def mapping(self, node: yaml.MappingNode, at: KeyPath) -> dict:
+        result: dict = {}
+        for key_node, value_node in node.value:
+            key = self.scalar(key_node, at) if isinstance(key_node, yaml.ScalarNode) else None
+            if key is None or isinstance(key, bool):
+                self.problem("yaml_key", f"a key must be text, got {key_node.value!r}", key_node, at, "quote the key")
+                continue
+            key = key_node.value  # `0` and `1.0` as keys stay exactly as written
+            path = (*at, key)
+            if key in result:
+                self.problem(
+                    "yaml_duplicate_key",
+                    f"key {key!r} stands twice (first on line {self.lines[path]})",
+                    key_node,
+                    path,
+                    "keep one of the two",
+                )
+                continue
+            self.lines[path] = key_node.start_mark.line + 1
+            result[key] = self.value(value_node, path)
+        return result
+
+    def scalar(self, node: yaml.ScalarNode, at: KeyPath) -> Any:
+        plain = node.style is None
+        explicit = node.tag if not node.tag.startswith("tag:yaml.org,2002:") else None
+        if explicit:
+            self.problem("yaml_tag", f"tag {node.tag!r} is not allowed", node, at, "write a plain value")
+            return None
+        if not plain:
+            return node.value
+        for tag, pattern in _SCALARS:
+            if pattern.match(node.value):
+                return _convert(tag, node.value)
+        return node.value
+
+    def problem(self, code: str, message: str, node: yaml.Node, at: KeyPath, hint: str) -> None:
+        self.problems.append(
+            Problem(
+                code=code,
+                message=message,
+                file=self.shown,
+                line=node.start_mark.line + 1,
+                field=dotted(at) or None,
+                hint=hint,
+            )
+        )
+
+
+def _convert(tag: str, text: str) -> Any:
+    kind = tag.rsplit(":", 1)[1]
+    if kind == "null":
+        return None
+    if kind == "bool":
+        return text.lower() == "true"
+    return int(text) if kind == "int" else float(text)
+
+
+def dotted(key_path: KeyPath) -> str:
+    """`("data", "files", 0)` as `data.files[0]`."""
+    text = ""
+    for part in key_path:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
+    return text

@@ -1,0 +1,215 @@
+"""Systems on rows -> metrics.json: the trained run, its baselines (cached), the comparison and the gate."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from tasklib import baselines, bootstrap, conversion, inference, metrics, models
+from tasklib.decoding import Progress
+from tasklib.files import read_jsonl, sha256_of_json, write_jsonl
+from tasklib.inference import Answer
+from tasklib.metrics import Gate, Interval, Metrics, Prediction, Primary
+from tasklib.paths import TaskPaths
+from tasklib.schema import RunConfig, TaskDefinition
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of one split, and the training rows that classical baselines learn from."""
+
+    split: str
+    rows: list[dict[str, Any]]
+    train: list[dict[str, Any]]
+
+    @property
+    def sha256(self) -> str:
+        return conversion.rows_sha256(self.rows)
+
+
+@dataclass(frozen=True)
+class Result:
+    """One system on one split."""
+
+    metrics: Metrics
+    predictions: list[Prediction]
+
+
+def baseline_names(definition: TaskDefinition) -> tuple[str, ...]:
+    return (*definition.task_type.BASELINES, "zero_shot")
+
+
+def baseline_folder(paths: TaskPaths, name: str, config: RunConfig, split: str) -> Path:
+    """The zero-shot baseline belongs to a base model, so its folder carries the model's name."""
+    if name == "zero_shot":
+        name = f"zero_shot-{re.sub(r'[^A-Za-z0-9.]+', '-', config.base_model.id).strip('-').lower()}"
+    return paths.baseline(name, split)
+
+
+def baseline(paths: TaskPaths, definition: TaskDefinition, config: RunConfig, data: Rows, name: str) -> Result:
+    """One baseline on these rows; computed once and read from its folder afterwards."""
+    decoding = definition.evaluation.decoding if name == "zero_shot" else "none"
+    depends_on: dict[str, Any] = {"baseline": name, "rows": data.sha256, "decoding": decoding}
+    if name == "zero_shot":
+        depends_on |= {
+            "base_model": config.base_model.model_dump(),
+            "generation": config.generation.model_dump(),
+            "weights": "nf4" if config.adapter.is_quantized else config.adapter.type == "full",
+        }
+    else:
+        depends_on["train"] = conversion.rows_sha256(data.train)
+    folder = baseline_folder(paths, name, config, data.split)
+    identity = sha256_of_json([depends_on, _definition_parts(definition)])
+    if cached := _cached(folder, identity):
+        return cached
+    run = folder.parent.name
+    answers = _zero_shot(definition, config, data) if name == "zero_shot" else _classical(definition, data, name)
+    result = score(definition, data, answers, run=run, decoding=decoding, identity=identity)
+    save(folder, result)
+    return result
+
+
+def _zero_shot(definition: TaskDefinition, config: RunConfig, data: Rows) -> list[Answer]:
+    tokenizer = models.load_tokenizer(config.base_model)
+    model = models.load_base(config).eval()
+    with progress_bar("zero_shot", len(data.rows)) as advance:
+        return inference.answer(definition, config, model, tokenizer, [r["prompt"] for r in data.rows], advance)
+
+
+def _classical(definition: TaskDefinition, data: Rows, name: str) -> list[Answer]:
+    module = definition.task_type
+
+    def columns(rows: Sequence[dict[str, Any]]) -> tuple[list[str], list[Any]]:
+        records = [module.Record(**row["record"]) for row in rows]
+        return [module.text_of(r) for r in records], [module.gold(r) for r in records]
+
+    train_texts, train_golds = columns(data.train)
+    texts, _ = columns(data.rows)
+    return [Answer(p, None, None) for p in baselines.BY_NAME[name](train_texts, train_golds, texts)]
+
+
+def score(
+    definition: TaskDefinition, data: Rows, answers: Sequence[Answer], *, run: str, decoding: str, identity: str
+) -> Result:
+    """Metrics with intervals for one system's answers."""
+    module, options = definition.task_type, definition.task
+    golds = [module.gold(module.Record(**row["record"])) for row in data.rows]
+    predictions = [
+        Prediction(
+            id=row["id"],
+            gold=gold,
+            prediction=a.prediction,
+            raw_output=a.raw_output,
+            probabilities=a.probabilities,
+            parsed=a.prediction is not None,
+        )
+        for row, gold, a in zip(data.rows, golds, answers, strict=True)
+    ]
+    counts = _counts(definition, predictions)
+    values = bootstrap.intervals(counts, lambda sums: module.score_counts(sums, options))
+    if decoding != "generate":
+        values["parse_rate"] = Interval(value=None, ci_low=None, ci_high=None)  # nothing was parsed
+    undefined = [name for name, v in values.items() if v.value is None and name != "parse_rate"]
+    absent = [label for label in module.label_set(options) or {} if label not in set(golds)]
+    warnings = [f"{name} is undefined on these rows" for name in undefined]
+    warnings += [f"no row has the label {label!r}: nothing is known about it" for label in absent]
+    name = definition.primary_metric
+    found = Metrics(
+        run=run,
+        split=data.split,
+        decoding=decoding,
+        n_rows=len(data.rows),
+        rows_sha256=data.sha256,
+        identity=identity,
+        primary=Primary(name=name, **values[name].model_dump()),
+        metrics=values,
+        per_class=module.per_class(counts.sum(0), options),
+        warnings=warnings,
+    )
+    return Result(found, predictions)
+
+
+def compared(definition: TaskDefinition, result: Result, others: dict[str, Result]) -> Result:
+    """The result with its comparison against each baseline (paired, same rows) and the gate."""
+    module, options = definition.task_type, definition.task
+    ours = _counts(definition, result.predictions)
+    comparisons = [
+        bootstrap.compare(
+            ours,
+            _counts(definition, other.predictions),
+            lambda s: module.score_counts(s, options),
+            definition.primary_metric,
+            name,
+        )
+        for name, other in others.items()
+    ]
+    found = result.metrics.model_copy(update={"comparisons": comparisons})
+    return replace(result, metrics=found.model_copy(update={"gate": gate(definition, found)}))
+
+
+def gate(definition: TaskDefinition, found: Metrics) -> Gate:
+    """Target reached, and every baseline of `must_beat` beaten by the paired test; each gap in words."""
+    spec, value, reasons = definition.evaluation, found.primary.value, []
+    if spec.target is not None and (value is None or value < spec.target):
+        gap = "undefined" if value is None else f"{value:.3f}, {spec.target - value:.3f} short of"
+        reasons.append(f"{found.primary.name} is {gap} the target {spec.target:.3f}")
+    verdicts = {c.against: c for c in found.comparisons}
+    for name in spec.must_beat:
+        c = verdicts.get(name)
+        if c is None:
+            reasons.append(f"the baseline {name} was not computed")
+        elif c.verdict != "better":
+            words = "worse than" if c.verdict == "worse" else "not distinguishable from"
+            reasons.append(
+                f"{words} {name}: difference {c.delta:+.3f} (95 % interval {c.ci_low:+.3f} to {c.ci_high:+.3f})"
+            )
+    return Gate(passed=not reasons, target=spec.target, reasons=reasons)
+
+
+def save(folder: Path, result: Result) -> None:
+    """predictions.jsonl first: a folder with metrics.json is complete."""
+    write_jsonl(folder / "predictions.jsonl", [p.model_dump(mode="json") for p in result.predictions])
+    metrics.write(folder, result.metrics)
+
+
+def _cached(folder: Path, identity: str) -> Result | None:
+    found = metrics.read(folder)
+    if found is None or found.identity != identity or not (folder / "predictions.jsonl").is_file():
+        return None
+    return Result(found, [Prediction.model_validate(row) for row in read_jsonl(folder / "predictions.jsonl")])
+
+
+def run_identity(definition: TaskDefinition, config: RunConfig, data: Rows, run_sha256: str) -> str:
+    """Everything that a run's metrics.json depends on."""
+    parts = [run_sha256, data.split, data.sha256, definition.evaluation.model_dump(), config.generation.model_dump()]
+    return sha256_of_json([*parts, _definition_parts(definition), bootstrap.N_RESAMPLES])
+
+
+def _definition_parts(definition: TaskDefinition) -> dict[str, Any]:
+    return definition.model_dump(mode="json", include={"task", "prompt", "language"})
+
+
+def _counts(definition: TaskDefinition, predictions: Sequence[Prediction]) -> Any:
+    return definition.task_type.count(
+        [p.gold for p in predictions], [p.prediction for p in predictions], definition.task
+    )
+
+
+class progress_bar:
+    """`with progress_bar("zero_shot", 100) as advance: advance(8)`: rows done and time left, on stderr."""
+
+    def __init__(self, what: str, total: int) -> None:
+        from tqdm import tqdm
+
+        self.bar = tqdm(total=total, desc=what, unit="row", file=sys.stderr)
+
+    def __enter__(self) -> Progress:
+        advance: Callable[[int], Any] = self.bar.update
+        return lambda n: advance(n) and None
+
+    def __exit__(self, *error: object) -> None:
+        self.bar.close()

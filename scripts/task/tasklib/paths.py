@@ -1,0 +1,82 @@
+"""Where everything of a task lies. Every path comes from the task folder, never from the current one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from tasklib.cli import ExitCode
+from tasklib.summary import Problem, TaskError
+
+
+@dataclass(frozen=True)
+class TaskPaths:
+    root: Path
+
+    @property
+    def definition(self) -> Path:
+        return self.root / "task_definition.yaml"
+
+    @property
+    def raw(self) -> Path:
+        return self.root / "data" / "raw"
+
+    @property
+    def processed(self) -> Path:
+        return self.root / "data" / "processed"
+
+    @property
+    def manifest(self) -> Path:
+        return self.processed / "manifest.json"
+
+    @property
+    def data_report(self) -> Path:
+        return self.root / "docs" / "data_report.md"
+
+    @property
+    def benchmarks(self) -> Path:
+        return self.root / "benchmarks"
+
+    @property
+    def test_looks(self) -> Path:
+        return self.benchmarks / "test_looks.jsonl"
+
+    @property
+    def model_card(self) -> Path:
+        return self.root / "hf_cards" / "model_card.md"
+
+    def split(self, name: str) -> Path:
+        return self.processed / f"{name}.jsonl"
+
+    def run(self, name: str) -> Path:
+        return self.root / "models" / name
+
+    def benchmark(self, run: str, split: str) -> Path:
+        return self.benchmarks / run / split
+
+    def baseline(self, name: str, split: str) -> Path:
+        return self.benchmarks / "baselines" / name / split
+
+    def shown(self, path: Path) -> str:
+        """`path` relative to the task folder where it lies in it."""
+        return str(path.relative_to(self.root)) if path.is_relative_to(self.root) else str(path)
+
+
+def task_paths(task_dir: Path) -> TaskPaths:
+    """The paths of an existing task. Raises TaskError (exit 4) when there is no task at `task_dir`."""
+    root = task_dir.expanduser().resolve()
+    if not (root / "task_definition.yaml").is_file():
+        problem = Problem(
+            code="no_task",
+            message=f"{root} has no task_definition.yaml",
+            file=str(root),
+            hint="give --task-dir, or create the task with create_task.py",
+        )
+        raise TaskError(ExitCode.PREREQUISITE, [problem])
+    return TaskPaths(root)
+
+
+def config_path(paths: TaskPaths, config: str) -> Path:
+    """A config named by a path, absolute or relative to the task folder. Its stem is the run's name."""
+    path = Path(config).expanduser()
+    return path if path.is_absolute() else paths.root / path

@@ -1,0 +1,471 @@
+"""The two documents of a task: task_definition.yaml (the contract over all runs) and configs/<run>.yaml (one run)."""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import functools
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
+
+from tasklib import documents, task_types
+from tasklib.cli import ExitCode
+from tasklib.documents import Document, KeyPath, dotted
+from tasklib.summary import Problem, TaskError
+from tasklib.upstream_fields import LORA_FIELDS, SFT_FIELDS
+
+NAME_PATTERN = r"^[a-z0-9]+(-[a-z0-9]+)*$"
+SPLITS = ("train", "validation", "test")
+
+
+class Strict(BaseModel):
+    """No unknown keys, no silent conversion, no change after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class PromptSpec(Strict):
+    system: str | None = Field(None, description="system message; null sends none")
+    instruction: str | None = Field(None, min_length=1, description="null takes the task type's default")
+    n_few_shot: int = Field(0, ge=0, le=32, description="worked examples from train put before each question")
+
+
+class SplitSpec(Strict):
+    validation: float = Field(0.1, ge=0, lt=1, description="share of the rows")
+    test: float = Field(0.2, ge=0, lt=1, description="share of the rows")
+    seed: int = 42
+    group_by: str | None = Field(None, description="raw column whose equal values stay on one side")
+
+    @model_validator(mode="after")
+    def _leaves_rows_for_train(self) -> SplitSpec:
+        if self.validation + self.test >= 1:
+            raise ValueError(f"validation + test is {self.validation + self.test:g}: nothing is left for train")
+        return self
+
+
+class DataSpec(Strict):
+    files: dict[Literal["all", "train", "validation", "test"], list[str]] = Field(min_length=1)
+    fields: dict[str, str] = Field(description="role in the task -> column in the raw files")
+    normalize: list[Literal["nfkc"]] = Field([], description="declared steps that change the texts")
+    split: SplitSpec = SplitSpec()
+
+    @model_validator(mode="after")
+    def _files_are_one_pool_or_named_splits(self) -> DataSpec:
+        if "all" in self.files and len(self.files) > 1:
+            raise ValueError("files: use either 'all' or train/validation/test, not both")
+        if "all" not in self.files and "train" not in self.files:
+            raise ValueError("files: 'train' is missing (or put everything under 'all')")
+        if empty := [name for name, paths in self.files.items() if not paths]:
+            raise ValueError(f"files: {', '.join(empty)} has no file")
+        return self
+
+
+class EvaluationSpec(Strict):
+    primary_metric: str | None = Field(None, description="null takes the task type's own")
+    decoding: Literal["score", "generate"] = Field(
+        "score", description="score: likelihood over the closed label set; generate: free text that is parsed"
+    )
+    target: float | None = Field(None, ge=0, le=1, description="the gate: primary metric to reach")
+    must_beat: list[Literal["majority", "tfidf_logreg", "zero_shot"]] = Field(
+        ["majority", "tfidf_logreg", "zero_shot"], description="the gate: baselines to beat by the paired test"
+    )
+
+
+class ComputeSpec(Strict):
+    target: Literal["local"] = "local"
+
+
+class HubSpec(Strict):
+    repo_id: str | None = None
+    private: bool = True
+    license: str | None = Field(None, description="SPDX id of the adapter's licence, e.g. apache-2.0")
+
+
+class TaskDefinition(Strict):
+    """task_definition.yaml. `task` is the Options model of the task type named in it."""
+
+    schema_version: Literal[1]
+    name: Annotated[str, Field(pattern=NAME_PATTERN, max_length=64)]
+    description: str = ""
+    language: Literal["zh-TW", "en"] = "zh-TW"
+    task: Any
+    prompt: PromptSpec = PromptSpec()
+    data: DataSpec
+    evaluation: EvaluationSpec = EvaluationSpec()
+    compute: ComputeSpec = ComputeSpec()
+    hub: HubSpec = HubSpec()
+
+    @property
+    def task_type(self) -> Any:
+        """The module of `tasklib/task_types/` that this task uses."""
+        return task_types.load(self.task.type)
+
+    @property
+    def primary_metric(self) -> str:
+        return self.evaluation.primary_metric or self.task_type.PRIMARY_METRIC
+
+
+class BaseModelSpec(Strict):
+    id: str = Field(min_length=1, description="Hub id, local path, or builtin:<name>")
+    revision: str = "main"
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    attn_implementation: Literal["auto", "eager", "sdpa", "flash_attention_2", "flash_attention_3"] = "auto"
+    trust_remote_code: bool = False
+
+
+class AdapterSpec(BaseModel):
+    """`type` and PEFT's LoraConfig fields by their own names."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True)
+    type: Literal["lora", "qlora", "dora", "qdora", "full"] = "lora"
+
+    @property
+    def is_quantized(self) -> bool:
+        return self.type in ("qlora", "qdora")
+
+    @property
+    def uses_dora(self) -> bool:
+        return self.type in ("dora", "qdora")
+
+    @property
+    def peft_fields(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+
+class TrainingSpec(BaseModel):
+    """TRL's SFTConfig fields by their own names."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True)
+    num_train_epochs: float = Field(3, gt=0)
+    learning_rate: float = Field(2e-4, gt=0)
+    per_device_train_batch_size: int = Field(8, ge=1)
+    max_length: int = Field(512, ge=8)
+    seed: int = 42
+
+
+class GenerationSpec(Strict):
+    max_new_tokens: int = Field(16, ge=1)
+    batch_size: int = Field(16, ge=1, description="rows decoded at once by evaluate and predict")
+
+
+class RunConfig(Strict):
+    """configs/<run>.yaml: everything that one run needs, with no inheritance."""
+
+    schema_version: Literal[1]
+    parent: str | None = None
+    hypothesis: str | None = None
+    base_model: BaseModelSpec
+    method: Literal["sft"] = "sft"
+    adapter: AdapterSpec = AdapterSpec()
+    training: TrainingSpec = TrainingSpec()
+    generation: GenerationSpec = GenerationSpec()
+
+
+# What this project sets where the config says nothing; everything else keeps PEFT's and TRL's own default.
+LORA_DEFAULTS = {"r": 16, "lora_alpha": 32, "lora_dropout": 0.0, "target_modules": "auto"}
+TRAINING_DEFAULTS = {
+    "lr_scheduler_type": "cosine",
+    "warmup_steps": 0.1,
+    "logging_steps": 5,
+    "save_strategy": "epoch",
+    "report_to": "none",
+}
+
+# Keys that another key owns, or that must not come from a file: key -> what to write instead.
+OWNED_ADAPTER_FIELDS = {
+    "use_dora": "write adapter.type: dora (or qdora)",
+    "task_type": "the script sets it",
+    "peft_type": "write adapter.type",
+    "base_model_name_or_path": "write base_model.id",
+    "revision": "write base_model.revision",
+    "inference_mode": "the script sets it",
+}
+OWNED_TRAINING_FIELDS = {
+    "output_dir": "a run's folder is models/<run>/",
+    "hub_token": "tokens come only from the environment or the Hub login",
+    "push_to_hub": "upload with scripts/05_upload_hf.py",
+    "hub_model_id": "write hub.repo_id in task_definition.yaml",
+    "hub_private_repo": "write hub.private in task_definition.yaml",
+    "hub_strategy": "upload with scripts/05_upload_hf.py",
+    "hub_always_push": "upload with scripts/05_upload_hf.py",
+    "hub_revision": "upload with scripts/05_upload_hf.py",
+    "resume_from_checkpoint": "run scripts/03_train.py --resume",
+    "trust_remote_code": "write base_model.trust_remote_code",
+    "model_init_kwargs": "write base_model.dtype, base_model.attn_implementation or base_model.revision",
+    "completion_only_loss": "only the answer is trained, always",
+    "assistant_only_loss": "only the answer is trained, always",
+    "dataset_text_field": "data.fields in task_definition.yaml",
+    "dataset_kwargs": "the script prepares the rows",
+    "chat_template_path": "the model's own chat template is used",
+    "eos_token": "the model's own tokenizer is used",
+    "pad_token": "the model's own tokenizer is used",
+    "do_train": "the script sets it",
+    "do_eval": "the script sets it",
+    "do_predict": "run scripts/04_evaluate.py",
+    "packing": "one row is one example",
+    "truncation_mode": "an answer is never cut: raise training.max_length",
+    "use_cpu": "hide the GPU with CUDA_VISIBLE_DEVICES= in the environment",
+    "gradient_checkpointing": "write activation_checkpointing, its name since transformers 5",
+    "gradient_checkpointing_kwargs": "write activation_checkpointing_kwargs, its name since transformers 5",
+    "remove_unused_columns": "the script sets it",
+}
+RENAMED_TRAINING_FIELDS = {
+    "max_seq_length": "its name is max_length",
+    "warmup_ratio": "warmup_steps takes a fraction below 1",
+    "evaluation_strategy": "its name is eval_strategy",
+    "group_by_length": "write train_sampling_strategy: group_by_length",
+    "tokenizer": "its name is processing_class, and the script sets it",
+}
+
+
+@functools.cache
+def definition_model(task_type: str) -> type[TaskDefinition]:
+    """TaskDefinition with `task` as the Options model of one task type, so that errors keep their key path."""
+    options = task_types.load(task_type).Options
+    return create_model(f"TaskDefinition_{task_type}", __base__=TaskDefinition, task=(options, ...))
+
+
+def load_definition(path: Path, shown_as: str = "task_definition.yaml") -> TaskDefinition:
+    """Reads a task definition. Raises TaskError (exit 2, or 4 when absent) with every problem found."""
+    return check_definition(documents.load_yaml(path, shown_as))
+
+
+def check_definition(document: Document) -> TaskDefinition:
+    """Validates a parsed definition. Raises TaskError (exit 2) with every problem found."""
+    _require_mapping(document)
+    task = document.data.get("task")
+    named = task.get("type") if isinstance(task, dict) else None
+    if named not in task_types.names():
+        problem = _problem(
+            document,
+            ("task", "type"),
+            "unknown_task_type",
+            f"task type {named!r} is not known",
+            _legal(str(named), task_types.names()),
+        )
+        raise TaskError(ExitCode.USAGE, [problem])
+    definition, problems = _validate(definition_model(named), document)
+    if definition is not None:
+        problems = _definition_problems(definition, document)
+    if problems:
+        raise TaskError(ExitCode.USAGE, problems)
+    return definition
+
+
+def load_config(path: Path, overrides: Sequence[str] = (), shown_as: str | None = None) -> RunConfig:
+    """Reads a run config, applies `--set` overrides and defaults. Raises TaskError (exit 2, or 4 when absent)."""
+    return check_config(documents.load_yaml(path, shown_as or f"configs/{path.name}"), overrides)
+
+
+def check_config(document: Document, overrides: Sequence[str] = ()) -> RunConfig:
+    """Validates a parsed config after `--set` overrides. Raises TaskError (exit 2) with every problem found."""
+    _require_mapping(document)
+    document = _with_overrides(document, overrides)
+    problems = _passthrough_problems(document)
+    config, more = _validate(RunConfig, document)
+    problems = more + problems
+    if problems:
+        raise TaskError(ExitCode.USAGE, problems)
+    adapter = config.adapter
+    if adapter.type != "full":
+        adapter = AdapterSpec(**{"type": adapter.type, **LORA_DEFAULTS, **adapter.peft_fields})
+    training = TrainingSpec(**{**TRAINING_DEFAULTS, **config.training.model_dump()})
+    return config.model_copy(update={"adapter": adapter, "training": training})
+
+
+def _definition_problems(definition: TaskDefinition, document: Document) -> list[Problem]:
+    """What spans several keys or needs the task type: fields, decoding, metric names."""
+    module, problems = definition.task_type, []
+    for role in module.FIELDS:
+        if role not in definition.data.fields:
+            problems.append(
+                _problem(
+                    document,
+                    ("data", "fields"),
+                    "missing_field",
+                    f"data.fields has no {role!r}",
+                    f"add '{role}: <column in the raw file>'",
+                )
+            )
+    for role in definition.data.fields:
+        if role not in module.FIELDS:
+            problems.append(
+                _problem(
+                    document,
+                    ("data", "fields", role),
+                    "unknown_key",
+                    f"{role!r} is no field of task type {definition.task.type}",
+                    _legal(role, module.FIELDS),
+                )
+            )
+    for key, value, legal in (
+        ("primary_metric", definition.primary_metric, module.PRIMARY_METRICS),
+        ("decoding", definition.evaluation.decoding, module.DECODINGS),
+    ):
+        if value not in legal:
+            problems.append(
+                _problem(document, ("evaluation", key), "illegal_value", f"got {value!r}", _legal(value, legal))
+            )
+    return problems
+
+
+def _passthrough_problems(document: Document) -> list[Problem]:
+    """Checks the keys that go to PEFT and TRL under their own names."""
+    problems = []
+    sections = (
+        ("adapter", LORA_FIELDS, OWNED_ADAPTER_FIELDS, {}, {"type"}),
+        ("training", SFT_FIELDS, OWNED_TRAINING_FIELDS, RENAMED_TRAINING_FIELDS, set()),
+    )
+    for section, fields, owned, renamed, own_keys in sections:
+        values = document.data.get(section)
+        if not isinstance(values, dict):
+            continue
+        for key, value in values.items():
+            at = (section, key)
+            if key in owned:
+                problems.append(_problem(document, at, "owned_key", f"{section}.{key} may not be set here", owned[key]))
+            elif key in renamed:
+                problems.append(_problem(document, at, "renamed_key", f"{section}.{key} is gone", renamed[key]))
+            elif key not in fields and key not in own_keys:
+                legal = [name for name in fields if name not in owned] + sorted(own_keys)
+                problems.append(_problem(document, at, "unknown_key", f"unknown key {key!r}", _nearest(key, legal)))
+            elif key in fields and not _has_kind(value, fields[key]):
+                problems.append(
+                    _problem(
+                        document,
+                        at,
+                        "illegal_type",
+                        f"got {value!r} ({_kind(value)})",
+                        f"legal types: {', '.join(fields[key])}",
+                    )
+                )
+    adapter = document.data.get("adapter")
+    if isinstance(adapter, dict) and adapter.get("type") == "full":
+        for key in set(adapter) - {"type"}:
+            problems.append(
+                _problem(
+                    document,
+                    ("adapter", key),
+                    "owned_key",
+                    f"adapter.{key} has no meaning with type: full",
+                    "remove it",
+                )
+            )
+    return problems
+
+
+def _validate(model: type[BaseModel], document: Document) -> tuple[Any, list[Problem]]:
+    try:
+        return model.model_validate(document.data), []
+    except ValidationError as error:
+        return None, [_from_pydantic(document, model, item) for item in error.errors()]
+
+
+def _from_pydantic(document: Document, model: type[BaseModel], item: Any) -> Problem:
+    at = tuple(part for part in item["loc"] if part != "[key]")
+    kind, value = item["type"], item["input"]
+    if kind == "extra_forbidden":
+        legal = _legal_keys(model, at[:-1])
+        return _problem(document, at, "unknown_key", f"unknown key {at[-1]!r}", _legal(str(at[-1]), legal))
+    if kind == "missing":
+        return _problem(document, at, "missing_key", "this key is missing", f"add {at[-1]!r}")
+    if kind == "literal_error":
+        legal = item["ctx"]["expected"].replace("'", "").replace(" or ", ", ").split(", ")
+        return _problem(document, at, "illegal_value", f"got {value!r}", _legal(str(value), legal))
+    message = item["msg"].removeprefix("Value error, ")
+    got = "" if kind == "value_error" and isinstance(value, dict | BaseModel) else f", got {_short(value)}"
+    return _problem(document, at, "illegal_value", f"{message}{got}", "see task_definition.yaml in the task's README")
+
+
+def _legal_keys(model: type[BaseModel], at: KeyPath) -> list[str]:
+    """The keys that may stand below `at`."""
+    current: Any = model
+    for part in at:
+        field = current.model_fields.get(part) if isinstance(current, type) else None
+        current = field.annotation if field is not None else None
+    is_model = isinstance(current, type) and issubclass(current, BaseModel)
+    return list(current.model_fields) if is_model else []
+
+
+def _with_overrides(document: Document, overrides: Sequence[str]) -> Document:
+    """A copy of the document with each `a.b=value` set; the value follows the rules of the YAML file."""
+    data, problems = copy.deepcopy(document.data), []
+    for override in overrides:
+        key, separator, text = override.partition("=")
+        parts = key.strip().split(".")
+        if not separator or not all(parts):
+            problems.append(
+                Problem(
+                    code="usage",
+                    message=f"--set {override!r} is not of the form key=value",
+                    hint="e.g. --set training.learning_rate=1e-4",
+                )
+            )
+            continue
+        target = data
+        for part in parts[:-1]:
+            target = target.setdefault(part, {}) if isinstance(target, dict) else None
+        if not isinstance(target, dict):
+            problems.append(
+                Problem(
+                    code="usage",
+                    message=f"--set {key}: {'.'.join(parts[:-1])} has no keys",
+                    field=key,
+                    hint="name a key of the config",
+                )
+            )
+            continue
+        target[parts[-1]] = documents.parse_scalar(text)
+    if problems:
+        raise TaskError(ExitCode.USAGE, problems)
+    return Document(document.path, data, document.lines)
+
+
+def _require_mapping(document: Document) -> None:
+    if not isinstance(document.data, dict):
+        problem = Problem(
+            code="yaml_not_a_mapping",
+            message="the file must hold keys and values",
+            file=document.path,
+            line=1,
+            hint="see the README of the task for an example",
+        )
+        raise TaskError(ExitCode.USAGE, [problem])
+
+
+def _problem(document: Document, at: KeyPath, code: str, message: str, hint: str) -> Problem:
+    return Problem(
+        code=code, message=message, file=document.path, line=document.line_of(at), field=dotted(at) or None, hint=hint
+    )
+
+
+def _nearest(value: str, legal: Iterable[str]) -> str:
+    near = difflib.get_close_matches(value, list(legal), n=1)
+    return f"did you mean {near[0]!r}?" if near else "see the fields of TRL's SFTConfig and PEFT's LoraConfig"
+
+
+def _legal(value: str, legal: Iterable[str]) -> str:
+    legal = list(legal)
+    near = difflib.get_close_matches(value, legal, n=1)
+    return (f"did you mean {near[0]!r}? " if near else "") + "legal: " + ", ".join(legal)
+
+
+def _kind(value: object) -> str:
+    if value is None:
+        return "null"
+    return type(value).__name__
+
+
+def _has_kind(value: object, legal: Sequence[str]) -> bool:
+    if "any" in legal or _kind(value) in legal:
+        return not (isinstance(value, float) and not math.isfinite(value))
+    return isinstance(value, int) and not isinstance(value, bool) and "float" in legal
+
+
+def _short(value: object, limit: int = 60) -> str:
+    text = repr(value)
+    return text if len(text) <= limit else text[: limit - 1] + "…"

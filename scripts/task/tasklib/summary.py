@@ -1,0 +1,134 @@
+"""What every script reports: problems with a place and a hint, and one summary."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from tasklib.cli import ExitCode
+
+MAX_PROBLEMS_PER_CODE = 20
+
+
+class Problem(BaseModel):
+    """One thing that is wrong: what (with the value got), where, and what to do next."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    code: str
+    message: str
+    file: str | None = None
+    line: int | None = None
+    field: str | None = None
+    hint: str | None = None
+
+    def to_text(self) -> str:
+        where = self.file or ""
+        if self.line is not None:
+            where += f":{self.line}"
+        if self.field is not None:
+            where = f"{where} [{self.field}]".strip()
+        text = f"{self.code}: {where + ': ' if where else ''}{self.message}"
+        return f"{text}\n      -> {self.hint}" if self.hint else text
+
+
+class TaskError(Exception):
+    """A failure that is not a bug; carries every problem found and the exit code that they mean."""
+
+    def __init__(self, exit_code: ExitCode, problems: Iterable[Problem], next: str | None = None) -> None:
+        self.exit_code = exit_code
+        self.problems = list(problems)
+        self.next = next
+        super().__init__("; ".join(problem.message for problem in self.problems))
+
+
+class Summary(BaseModel):
+    """The result of one script: printed as text, or as the one JSON object of `--json`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    schema_version: Literal[1] = 1
+    stage: str
+    status: Literal["ok", "skipped", "gate_failed", "error"]
+    run: str | None = None
+    outputs: dict[str, Any] = {}
+    counts: dict[str, int] = {}
+    metrics: dict[str, Any] = {}
+    warnings: list[Problem] = []
+    errors: list[Problem] = []
+    next: str | None = None
+
+    @classmethod
+    def of(
+        cls,
+        stage: str,
+        status: str = "ok",
+        *,
+        warnings: Iterable[Problem] = (),
+        errors: Iterable[Problem] = (),
+        counts: dict[str, int] | None = None,
+        **rest: Any,
+    ) -> Summary:
+        """A summary with at most 20 problems of a code; totals of the codes that were cut stand in `counts`."""
+        counts = dict(counts or {})
+        warnings, errors = list(warnings), list(errors)
+        totals = Counter(problem.code for problem in warnings + errors)
+        counts.update({code: n for code, n in totals.items() if n > MAX_PROBLEMS_PER_CODE})
+        return cls(
+            stage=stage,
+            status=status,
+            warnings=first_of_each_code(warnings),
+            errors=first_of_each_code(errors),
+            counts=counts,
+            **rest,
+        )
+
+    @classmethod
+    def failed(cls, stage: str, problems: Iterable[Problem], next: str | None = None) -> Summary:
+        return cls.of(stage, "error", errors=problems, next=next)
+
+    def to_text(self, code: int = 0) -> str:
+        head = f"[{self.status}] {self.stage}" + (f" · {self.run}" if self.run else "")
+        lines = [head if not code else f"{head} (exit {int(code)})"]
+        if self.counts:
+            lines.append("  " + " · ".join(f"{name} {n}" for name, n in self.counts.items()))
+        lines += [f"  {name}: {_number(value)}" for name, value in self.metrics.items() if not isinstance(value, dict)]
+        lines += _table({name: value for name, value in self.metrics.items() if isinstance(value, dict)})
+        lines += [f"  error {problem.to_text()}" for problem in self.errors]
+        lines += [f"  warning {problem.to_text()}" for problem in self.warnings]
+        lines += [f"  {name}: {value}" for name, value in self.outputs.items()]
+        if self.next:
+            lines.append(f"  next: {self.next}")
+        return "\n".join(lines)
+
+
+def first_of_each_code(problems: list[Problem]) -> list[Problem]:
+    """The problems in order, cut to 20 of each code."""
+    seen: Counter[str] = Counter()
+    kept = []
+    for problem in problems:
+        seen[problem.code] += 1
+        if seen[problem.code] <= MAX_PROBLEMS_PER_CODE:
+            kept.append(problem)
+    return kept
+
+
+def _table(rows: dict[str, dict[str, Any]]) -> list[str]:
+    """Metrics that are objects, one a line, in columns."""
+    if not rows:
+        return []
+    columns = list(dict.fromkeys(column for row in rows.values() for column in row))
+    cells = [["", *columns]] + [[name, *(_number(row.get(c, "")) for c in columns)] for name, row in rows.items()]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return [
+        "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells
+    ]
+
+
+def _number(value: object) -> str:
+    if value is None:
+        return "undefined"
+    return f"{value:.4f}" if isinstance(value, float) else str(value)

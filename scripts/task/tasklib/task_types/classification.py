@@ -1,0 +1,211 @@
+"""Single-label text classification: the model writes one answer out of a closed set.
+
+Raw row:  {"標題": "第三季毛利率滑落至38%", "情感": "negative"}
+Trained:  user "<instruction>\\n\\n第三季毛利率滑落至38%" -> assistant "負面"
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+
+from tasklib import answers
+from tasklib.answers import Fault, Scores
+
+METHODS = ("sft",)
+DECODINGS = ("score", "generate")
+PRIMARY_METRIC = "macro_f1"
+PRIMARY_METRICS = ("macro_f1", "accuracy")
+FIELDS = ("text", "label")
+INPUT_FIELDS = ("text",)  # what predict.py needs
+BASELINES = ("majority", "tfidf_logreg")
+
+
+def _labels_from_list(value: Any) -> Any:
+    """`[a, b]` means that the model writes the labels as they stand in the data."""
+    if isinstance(value, list):
+        if len(set(map(str, value))) != len(value):
+            raise ValueError("a label stands twice")
+        return {label if isinstance(label, str) else str(label): label for label in value}
+    return value
+
+
+class Options(BaseModel):
+    """`task:` of the definition. `labels` maps the name in the data to what the model writes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    type: Literal["classification"]
+    labels: Annotated[dict[str, str], BeforeValidator(_labels_from_list)] = Field(min_length=2)
+
+    @field_validator("labels")
+    @classmethod
+    def _answers_are_distinct(cls, labels: dict[str, str]) -> dict[str, str]:
+        cleaned = [answers.fold(answer) for answer in labels.values()]
+        if "" in cleaned or "" in (label.strip() for label in labels):
+            raise ValueError("a label or its answer is empty")
+        if len(set(cleaned)) < len(cleaned):
+            raise ValueError("two labels have the same answer")
+        return labels
+
+
+class Record(BaseModel):
+    """One checked row. `label` is empty only for a text that is still to be predicted."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    text: str
+    label: str
+
+
+EXAMPLE_OPTIONS = Options(
+    type="classification",
+    labels={"positive": "正面", "negative": "負面", "neutral": "中性", "not positive": "不是正面"},
+)
+EXAMPLES = [
+    Record(text="外銷訂單連三個月成長，第四季產能全滿", label="positive"),
+    Record(text="毛利率38%，低於市場預期的42%", label="negative"),
+    Record(text="董事會訂於六月二十日召開股東常會", label="neutral"),
+    Record(text="標題裡就寫著「正面」兩個字，答案仍不是它", label="negative"),
+    Record(text="a", label="neutral"),
+    Record(text='多行\n文字，還有 "引號" 與 {大括號}', label="positive"),
+    Record(text="答案是另一個答案的一部分", label="not positive"),
+]
+
+
+def default_instruction(options: Options, language: str) -> str:
+    """The instruction of a task whose definition gives none."""
+    names = list(options.labels.values())
+    if language == "zh-TW":
+        return f"判斷下列文字的類別，只回答其中一個：{'、'.join(names)}。"
+    return f"Classify the following text. Answer with exactly one of: {', '.join(names)}."
+
+
+def prompt(record: Record, options: Options, instruction: str) -> str:
+    """The user turn; it depends on the text alone, never on the gold label."""
+    return f"{instruction}\n\n{record.text}"
+
+
+def answer(record: Record, options: Options) -> str:
+    """The assistant turn that is trained on."""
+    return options.labels[record.label]
+
+
+def gold(record: Record) -> str:
+    return record.label
+
+
+def text_of(record: Record) -> str:
+    """The text that duplicates, leakage and TF-IDF look at."""
+    return record.text
+
+
+def label_set(options: Options) -> dict[str, str]:
+    """Label -> answer: the closed set that `score` decoding compares."""
+    return dict(options.labels)
+
+
+def read_record(values: Mapping[str, Any], options: Options) -> tuple[Record | None, list[Fault]]:
+    """Checks one mapped row. Returns the record, or None with every fault of the row."""
+    text, faults = answers.require_text(values, "text")
+    label, more = answers.require_label(values, "label", list(options.labels))
+    faults += more
+    return (None, faults) if faults else (Record(text=text, label=label), [])
+
+
+def read_input(values: Mapping[str, Any], options: Options) -> tuple[Record | None, list[Fault]]:
+    """Checks one row that has no gold answer."""
+    text, faults = answers.require_text(values, "text")
+    return (None, faults) if faults else (Record(text=text, label=""), [])
+
+
+def parse(text: str, options: Options) -> str | None:
+    """The label that a generated answer names, or None. Width, case and outer punctuation do not matter.
+
+    An answer that is exactly one of the set wins; otherwise the text must contain exactly one of them, where an
+    answer inside a longer one that also occurs (正面 in 不是正面) does not count.
+    """
+    cleaned = answers.fold(text)
+    by_answer = {answers.fold(answer): label for label, answer in options.labels.items()}
+    if cleaned in by_answer:
+        return by_answer[cleaned]
+    found = answers.longest_occurrences(cleaned, list(by_answer))
+    return by_answer[found.pop()] if len(found) == 1 else None
+
+
+def count(golds: Sequence[str], predictions: Sequence[str | None], options: Options) -> np.ndarray:
+    """Per row a one-hot of its cell (gold, prediction) in the confusion matrix.
+
+    Shape (n_rows, L * (L + 1)); the last column of the matrix counts answers that could not be parsed. Sums over rows
+    are all that the metrics need, so a bootstrap is one matrix product.
+    """
+    index = {label: position for position, label in enumerate(options.labels)}
+    n_labels = len(index)
+    cells = [index[g] * (n_labels + 1) + index.get(p, n_labels) for g, p in zip(golds, predictions, strict=True)]
+    counts = np.zeros((len(cells), n_labels * (n_labels + 1)), dtype=np.float32)
+    counts[np.arange(len(cells)), cells] = 1
+    return counts
+
+
+def confusion(counts: np.ndarray, options: Options) -> np.ndarray:
+    """Summed cells (..., L * (L + 1)) as matrices (..., L, L + 1): rows gold, columns predicted, last one unparsed."""
+    n_labels = len(options.labels)
+    return np.asarray(counts, dtype=np.float64).reshape(*np.shape(counts)[:-1], n_labels, n_labels + 1)
+
+
+def score_counts(counts: np.ndarray, options: Options) -> dict[str, np.ndarray]:
+    """Metric name -> values of shape (...,) for summed counts of shape (..., L * (L + 1)); NaN where undefined.
+
+    Macro-F1 averages over the labels that occur among golds or predictions, as scikit-learn's f1_score does.
+    """
+    matrix = confusion(counts, options)
+    hits = np.diagonal(matrix, axis1=-2, axis2=-1)
+    n_gold, n_predicted = matrix.sum(-1), matrix[..., :-1].sum(-2)
+    f1 = answers.ratio(2 * hits, n_gold + n_predicted)
+    occurs = (n_gold + n_predicted) > 0
+    total = matrix.sum((-2, -1))
+    return {
+        "macro_f1": answers.ratio(np.where(occurs, f1, 0).sum(-1), occurs.sum(-1)),
+        "accuracy": answers.ratio(hits.sum(-1), total),
+        "macro_recall": answers.ratio(
+            np.where(n_gold > 0, answers.ratio(hits, n_gold), 0).sum(-1), (n_gold > 0).sum(-1)
+        ),
+        "parse_rate": answers.ratio(total - matrix[..., -1].sum(-1), total),
+    }
+
+
+def per_class(counts: np.ndarray, options: Options) -> dict[str, dict[str, float | None]]:
+    """Label -> precision, recall, f1 (None where undefined) and support, for counts summed over all rows."""
+    matrix = confusion(counts, options)
+    hits, n_gold, n_predicted = np.diagonal(matrix), matrix.sum(-1), matrix[:, :-1].sum(-2)
+    columns = {
+        "precision": answers.ratio(hits, n_predicted),
+        "recall": answers.ratio(hits, n_gold),
+        "f1": answers.ratio(2 * hits, n_gold + n_predicted),
+        "support": n_gold,
+    }
+    return {
+        label: {name: answers.or_none(values[position]) for name, values in columns.items()}
+        for position, label in enumerate(options.labels)
+    }
+
+
+def score(golds: Sequence[str], predictions: Sequence[str | None], options: Options) -> Scores:
+    """All metrics over a corpus; what is undefined is None, with its name in `undefined`."""
+    counts = count(golds, predictions, options).sum(0)
+    values = {name: answers.or_none(value) for name, value in score_counts(counts, options).items()}
+    return Scores(values, per_class(counts, options), [name for name, value in values.items() if value is None])
+
+
+def reward(record: Record, text: str, options: Options) -> float:
+    """1.0 when a generated text names the gold label, else 0.0."""
+    return float(parse(text, options) == record.label)
+
+
+def normalized(record: Record, forms: Sequence[str]) -> Record:
+    """The record after the declared `data.normalize` steps."""
+    if "nfkc" not in forms:
+        return record
+    return record.model_copy(update={"text": unicodedata.normalize("NFKC", record.text)})
