@@ -141,7 +141,7 @@ def _fit(config: Any, tokenizer: Any, encoded: dict[str, list], statistics: dict
     from transformers import PrinterCallback, set_seed
     from trl import SFTTrainer
 
-    from tasklib import files, models, training_log
+    from tasklib import files, models, progress, training_log
 
     files.write_text(
         folder / "config.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
@@ -153,16 +153,17 @@ def _fit(config: Any, tokenizer: Any, encoded: dict[str, list], statistics: dict
     log = training_log.TrainingLog(folder / "train_log.jsonl", checkpoint)
     if models.device() == "cpu":
         _score_only_labelled_positions()
-    trainer = SFTTrainer(
-        model=model,
-        args=_arguments(config, folder, has_validation=bool(encoded["validation"])),
-        train_dataset=Dataset.from_list(encoded["train"]),
-        eval_dataset=Dataset.from_list(encoded["validation"]) if encoded["validation"] else None,
-        processing_class=tokenizer,
-        callbacks=[log.callback()],
-    )
-    trainer.remove_callback(PrinterCallback)
-    result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    with progress.bar("train", 1, "step") as bar:
+        trainer = SFTTrainer(
+            model=model,
+            args=_arguments(config, folder, has_validation=bool(encoded["validation"])),
+            train_dataset=Dataset.from_list(encoded["train"]),
+            eval_dataset=Dataset.from_list(encoded["validation"]) if encoded["validation"] else None,
+            processing_class=tokenizer,
+            callbacks=[log.callback(bar)],
+        )
+        trainer.remove_callback(PrinterCallback)
+        result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     _save(trainer.model, tokenizer, config, folder)
     log.plot(folder / "loss.png")
     final = {"train_loss": float(result.training_loss), **log.last("eval_loss")}
@@ -177,8 +178,6 @@ def _fit(config: Any, tokenizer: Any, encoded: dict[str, list], statistics: dict
 def _with_adapter(model: Any, config: Any) -> Any:
     """The model with what is to be trained on it: LoRA or DoRA weights, or all of it."""
     from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
-
-    from tasklib import models
 
     if config.adapter.type == "full":
         return model
@@ -209,6 +208,7 @@ def _arguments(config: Any, folder: Path, *, has_validation: bool) -> Any:
         use_cpu=on_cpu,
         bf16=False,  # base_model.dtype decides; TRL would switch autocast on by itself
         dataset_kwargs={"skip_prepare_dataset": True},
+        disable_tqdm=True,  # the bar of progress.py shows the same in one line
         push_to_hub=False,
         **fields,
     )

@@ -73,14 +73,14 @@ def evaluate(args: argparse.Namespace) -> Summary:
 
 def _evaluate_run(paths: Any, definition: Any, config: Any, data: Any, record: Any, name: str, identity: str) -> Any:
     """Baselines, then the run; writes metrics, predictions and both reports, and returns the metrics."""
-    from tasklib import evaluation, files, inference, models, report, runs
+    from tasklib import evaluation, files, inference, models, progress, report, runs
 
     others = {b: evaluation.baseline(paths, definition, config, data, b) for b in evaluation.baseline_names(definition)}
     tokenizer = models.load_tokenizer(config.base_model)
     inference.require_same_prompt(tokenizer, definition, record.prompt_sha256, name)
     model = models.load_trained(config, paths.run(name))
-    with evaluation.progress_bar(f"{name} on {data.split}", len(data.rows)) as advance:
-        answers = inference.answer(definition, config, model, tokenizer, [r["prompt"] for r in data.rows], advance)
+    with progress.bar(f"{name} on {data.split}", len(data.rows), "row") as bar:
+        answers = inference.answer(definition, config, model, tokenizer, [r["prompt"] for r in data.rows], bar.update)
     result = evaluation.score(
         definition, data, answers, run=name, decoding=definition.evaluation.decoding, identity=identity
     )

@@ -38,7 +38,7 @@ def build_parser() -> cli.Parser:
 
 
 def predict(args: argparse.Namespace) -> Summary:
-    from tasklib import evaluation, files, inference, models, prompts, runs, schema
+    from tasklib import files, inference, models, progress, prompts, runs, schema
     from tasklib.paths import config_path, task_paths
     from tasklib.summary import Summary
 
@@ -60,8 +60,8 @@ def predict(args: argparse.Namespace) -> Summary:
     model = models.load_trained(config, paths.run(name))
     prefix = _prefix(paths, definition)
     conversations = [[*prefix, prompts.user_message(definition, r)] for r in records]
-    with evaluation.progress_bar("predict", len(records)) as advance:
-        answers = inference.answer(definition, config, model, tokenizer, conversations, advance)
+    with progress.bar("predict", len(records), "text") as bar:
+        answers = inference.answer(definition, config, model, tokenizer, conversations, bar.update)
     rows = [
         {
             "text": definition.task_type.text_of(r),

@@ -70,15 +70,27 @@ def fold(text: str) -> str:
 
 
 def longest_occurrences(text: str, candidates: Iterable[str]) -> set[str]:
-    """The candidates found in `text`, read left to right, the longest first at each place."""
+    """The candidates found in `text`, read left to right, the longest first at each place.
+
+    A candidate inside a longer word (`no` in `cannot`, `1` in `10`) does not count; scripts without spaces between
+    words have no such edges.
+    """
     ordered = sorted(candidates, key=len, reverse=True)
     found, position = set(), 0
     while position < len(text):
-        hit = next((c for c in ordered if c and text.startswith(c, position)), None)
+        hit = next((c for c in ordered if c and _stands_at(text, c, position)), None)
         if hit:
             found.add(hit)
         position += len(hit) if hit else 1
     return found
+
+
+def _stands_at(text: str, candidate: str, start: int) -> bool:
+    if not text.startswith(candidate, start):
+        return False
+    end = start + len(candidate)
+    edges = text[max(0, start - 1) : start + 1], text[end - 1 : end + 1]
+    return not any(len(edge) == 2 and edge.isascii() and edge.isalnum() for edge in edges)
 
 
 def ratio(numerator: np.ndarray | float, denominator: np.ndarray | float) -> np.ndarray:

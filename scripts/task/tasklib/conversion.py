@@ -29,13 +29,15 @@ def to_conversations(definition: TaskDefinition, examples: Sequence[Example]) ->
         assigned = [example.split for example in examples]
     by_split = {name: [e for e, split in zip(examples, assigned, strict=True) if split == name] for name in names}
     _require_rows(by_split)
-    prefix = prompts.prefix_messages(
-        definition, prompts.choose_shots(definition, [e.record for e in by_split["train"]])
-    )
-    return {name: [_row(definition, prefix, example) for example in chosen] for name, chosen in by_split.items()}
+    chosen = prompts.choose_shots(definition, [e.record for e in by_split["train"]])
+    shots = [(dataset.duplicate_key(module.text_of(record)), record) for record in chosen]
+    return {name: [_row(definition, shots, example) for example in rows] for name, rows in by_split.items()}
 
 
-def _row(definition: TaskDefinition, prefix: list[dict], example: Example) -> dict[str, Any]:
+def _row(definition: TaskDefinition, shots: Sequence[tuple[str, Any]], example: Example) -> dict[str, Any]:
+    """One conversation. A training row that serves as an example is left out before its own question: its answer would
+    stand in its prompt."""
+    prefix = prompts.prefix_messages(definition, [shot for key, shot in shots if key != example.duplicate_key])
     return {
         "id": example.id,
         "source": {"file": example.file, "line": example.line},
@@ -79,9 +81,7 @@ def manifest(paths: TaskPaths, definition: TaskDefinition, rows: dict[str, list[
 
 def is_current(paths: TaskPaths, wanted: dict[str, Any]) -> bool:
     """Whether data/processed/ already holds exactly these rows, untouched."""
-    if not paths.manifest.is_file():
-        return False
-    found = read_json(paths.manifest)
+    found = _read_manifest(paths)
     files = found.pop("files", {})
     return found == wanted and all(
         paths.split(name).is_file() and sha256_of(paths.split(name)) == files.get(name) for name in wanted["splits"]
@@ -97,9 +97,18 @@ def write(paths: TaskPaths, rows: dict[str, list[dict]], wanted: dict[str, Any])
         write_json(folder / "manifest.json", {**wanted, "files": files})
 
 
+def _read_manifest(paths: TaskPaths) -> dict[str, Any]:
+    """manifest.json, or nothing where it is missing or was damaged."""
+    try:
+        found = read_json(paths.manifest)
+    except (FileNotFoundError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def load_split(paths: TaskPaths, name: str) -> list[dict[str, Any]]:
     """Rows of one processed split. Raises TaskError (exit 4) when it is missing or was changed by hand."""
-    known = read_json(paths.manifest)["files"] if paths.manifest.is_file() else {}
+    known = _read_manifest(paths).get("files", {})
     if name not in known or not paths.split(name).is_file():
         problem = Problem(
             code="no_split",

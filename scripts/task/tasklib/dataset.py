@@ -36,6 +36,7 @@ class Dataset:
     errors: list[Problem] = field(default_factory=list)
     warnings: list[Problem] = field(default_factory=list)
     n_rows: int = 0
+    rows_at: Counter = field(default_factory=Counter)
 
     def label_counts(self, module: Any) -> Counter:
         return Counter(module.gold(example.record) for example in self.examples)
@@ -46,18 +47,18 @@ def load(paths: TaskPaths, definition: TaskDefinition) -> Dataset:
     dataset = Dataset()
     for split, files in definition.data.files.items():
         for name in files:
-            for item in read_rows(paths.root / name, name):
-                if isinstance(item, Problem):
-                    dataset.errors.append(item)
-                    dataset.n_rows += item.line is not None
-                    continue
-                dataset.n_rows += 1
-                if problem := _missing_columns(item, definition):
-                    dataset.errors.append(problem)
-                    break  # every later row of this file would say the same
-                _add_row(dataset, item, split, definition)
+            items = list(read_rows(paths.root / name, name))
+            rows = [item for item in items if isinstance(item, Row)]
+            problems = [item for item in items if isinstance(item, Problem)]
+            dataset.n_rows += len(rows) + sum(problem.line is not None for problem in problems)
+            missing = _missing_columns(rows, definition)
+            dataset.errors += problems + missing
+            if not missing:  # else every row of this file would say the same
+                for row in rows:
+                    _add_row(dataset, row, split, definition)
     if not dataset.errors:
-        dataset.errors += _corpus_errors(dataset, definition)
+        dataset.errors += _class_errors(dataset, definition)
+    dataset.errors += _leakage_errors(dataset)
     dataset.warnings += _duplicate_warnings(dataset, definition)
     return dataset
 
@@ -67,24 +68,26 @@ def duplicate_key(text: str) -> str:
     return "".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
-def _missing_columns(row: Row, definition: TaskDefinition) -> Problem | None:
-    """A mapped column that the file does not have at all (in JSON: that its first row does not have)."""
-    wanted = list(definition.data.fields.values())
-    if definition.data.split.group_by:
-        wanted.append(definition.data.split.group_by)
-    missing = [column for column in wanted if column not in row.values]
-    if not missing or (row.file.endswith((".jsonl", ".json")) and any(column in row.values for column in wanted)):
-        return None  # a JSON object may lack one key: that is the row's own fault and is reported there
-    near = difflib.get_close_matches(missing[0], list(row.values), n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    return Problem(
-        code="missing_column",
-        message=f"no column {missing[0]!r}",
-        file=row.file,
-        line=1,
-        field=missing[0],
-        hint=f"{hint}columns: {', '.join(row.values)}; correct data.fields",
-    )
+def _missing_columns(rows: list[Row], definition: TaskDefinition) -> list[Problem]:
+    """The mapped columns that no row of a file has. A JSON object that lacks one key is that row's own fault."""
+    columns = list(dict.fromkeys(column for row in rows for column in row.values))
+    wanted = [*definition.data.fields.values(), definition.data.split.group_by]
+    problems = []
+    for column in dict.fromkeys(wanted):
+        if rows and column is not None and column not in columns:
+            near = difflib.get_close_matches(column, columns, n=1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            problems.append(
+                Problem(
+                    code="missing_column",
+                    message=f"no column {column!r}",
+                    file=rows[0].file,
+                    line=1,
+                    field=column,
+                    hint=f"{hint}columns: {', '.join(columns)}; correct task_definition.yaml",
+                )
+            )
+    return problems
 
 
 def _add_row(dataset: Dataset, row: Row, split: str, definition: TaskDefinition) -> None:
@@ -108,7 +111,7 @@ def _add_row(dataset: Dataset, row: Row, split: str, definition: TaskDefinition)
     group = row.values.get(spec.split.group_by) if spec.split.group_by else None
     dataset.examples.append(
         Example(
-            id=f"{row.file.rsplit('/', 1)[-1]}:{row.line}",
+            id=_new_id(dataset, f"{row.file.rsplit('/', 1)[-1]}:{row.line}"),
             record=record,
             split=split,
             file=row.file,
@@ -119,8 +122,13 @@ def _add_row(dataset: Dataset, row: Row, split: str, definition: TaskDefinition)
     )
 
 
-def _corpus_errors(dataset: Dataset, definition: TaskDefinition) -> Iterator[Problem]:
-    """What no single row shows: too few rows or labels, the same text in two of the user's own splits."""
+def _new_id(dataset: Dataset, place: str) -> str:
+    """`news.csv:7`; `news.json:1#2` for the second row of one line, or of two files with one name."""
+    dataset.rows_at[place] += 1
+    return place if dataset.rows_at[place] == 1 else f"{place}#{dataset.rows_at[place]}"
+
+
+def _class_errors(dataset: Dataset, definition: TaskDefinition) -> Iterator[Problem]:
     counts = dataset.label_counts(definition.task_type)
     if len(counts) < 2:
         yield Problem(
@@ -128,24 +136,31 @@ def _corpus_errors(dataset: Dataset, definition: TaskDefinition) -> Iterator[Pro
             message=f"only {len(counts)} label occurs in {len(dataset.examples)} rows",
             hint="a classifier needs at least two labels with rows",
         )
-    first_seen: dict[str, Example] = {}
+
+
+def _leakage_errors(dataset: Dataset) -> Iterator[Problem]:
+    """The same text, or the same group, in two of the user's own splits."""
+    first_seen: dict[tuple[str, str], Example] = {}
     for example in dataset.examples:
-        first = first_seen.setdefault(example.duplicate_key, example)
-        if first.split != example.split:
-            yield Problem(
-                code="leakage",
-                message=f"the same text is in {first.split} ({first.file}:{first.line}) and in {example.split}",
-                file=example.file,
-                line=example.line,
-                hint="remove one of the two: a score on trained rows means nothing",
-            )
+        for what, key in (("text", example.duplicate_key), (f"group {example.group!r}", example.group)):
+            if key is None:
+                continue
+            first = first_seen.setdefault((what, key), example)
+            if first.split != example.split:
+                yield Problem(
+                    code="leakage",
+                    message=f"the same {what} is in {first.split} ({first.file}:{first.line}) and in {example.split}",
+                    file=example.file,
+                    line=example.line,
+                    hint="remove one of the two: a score on trained rows means nothing",
+                )
 
 
 def _duplicate_warnings(dataset: Dataset, definition: TaskDefinition) -> Iterator[Problem]:
     module = definition.task_type
-    same_text: dict[str, list[Example]] = defaultdict(list)
+    same_text: dict[tuple[str, str], list[Example]] = defaultdict(list)
     for example in dataset.examples:
-        same_text[example.duplicate_key].append(example)
+        same_text[example.split, example.duplicate_key].append(example)
     for first, *others in same_text.values():
         for other in others:
             golds = module.gold(first.record), module.gold(other.record)

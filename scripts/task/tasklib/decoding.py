@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-Progress = Callable[[int], None]
+Progress = Callable[[int], Any]  # called with the number of rows just done
 
 
 def score_labels(

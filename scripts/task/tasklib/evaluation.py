@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import re
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tasklib import baselines, bootstrap, conversion, inference, metrics, models
-from tasklib.decoding import Progress
+from tasklib import baselines, bootstrap, conversion, gate, inference, metrics, models, progress
 from tasklib.files import read_jsonl, sha256_of_json, write_jsonl
 from tasklib.inference import Answer
-from tasklib.metrics import Gate, Interval, Metrics, Prediction, Primary
+from tasklib.metrics import Interval, Metrics, Prediction, Primary
 from tasklib.paths import TaskPaths
 from tasklib.schema import RunConfig, TaskDefinition
 
@@ -76,8 +74,8 @@ def baseline(paths: TaskPaths, definition: TaskDefinition, config: RunConfig, da
 def _zero_shot(definition: TaskDefinition, config: RunConfig, data: Rows) -> list[Answer]:
     tokenizer = models.load_tokenizer(config.base_model)
     model = models.load_base(config).eval()
-    with progress_bar("zero_shot", len(data.rows)) as advance:
-        return inference.answer(definition, config, model, tokenizer, [r["prompt"] for r in data.rows], advance)
+    with progress.bar("zero_shot", len(data.rows), "row") as bar:
+        return inference.answer(definition, config, model, tokenizer, [r["prompt"] for r in data.rows], bar.update)
 
 
 def _classical(definition: TaskDefinition, data: Rows, name: str) -> list[Answer]:
@@ -148,26 +146,7 @@ def compared(definition: TaskDefinition, result: Result, others: dict[str, Resul
         for name, other in others.items()
     ]
     found = result.metrics.model_copy(update={"comparisons": comparisons})
-    return replace(result, metrics=found.model_copy(update={"gate": gate(definition, found)}))
-
-
-def gate(definition: TaskDefinition, found: Metrics) -> Gate:
-    """Target reached, and every baseline of `must_beat` beaten by the paired test; each gap in words."""
-    spec, value, reasons = definition.evaluation, found.primary.value, []
-    if spec.target is not None and (value is None or value < spec.target):
-        gap = "undefined" if value is None else f"{value:.3f}, {spec.target - value:.3f} short of"
-        reasons.append(f"{found.primary.name} is {gap} the target {spec.target:.3f}")
-    verdicts = {c.against: c for c in found.comparisons}
-    for name in spec.must_beat:
-        c = verdicts.get(name)
-        if c is None:
-            reasons.append(f"the baseline {name} was not computed")
-        elif c.verdict != "better":
-            words = "worse than" if c.verdict == "worse" else "not distinguishable from"
-            reasons.append(
-                f"{words} {name}: difference {c.delta:+.3f} (95 % interval {c.ci_low:+.3f} to {c.ci_high:+.3f})"
-            )
-    return Gate(passed=not reasons, target=spec.target, reasons=reasons)
+    return replace(result, metrics=found.model_copy(update={"gate": gate.judge(definition.evaluation, found)}))
 
 
 def save(folder: Path, result: Result) -> None:
@@ -197,19 +176,3 @@ def _counts(definition: TaskDefinition, predictions: Sequence[Prediction]) -> An
     return definition.task_type.count(
         [p.gold for p in predictions], [p.prediction for p in predictions], definition.task
     )
-
-
-class progress_bar:
-    """`with progress_bar("zero_shot", 100) as advance: advance(8)`: rows done and time left, on stderr."""
-
-    def __init__(self, what: str, total: int) -> None:
-        from tqdm import tqdm
-
-        self.bar = tqdm(total=total, desc=what, unit="row", file=sys.stderr)
-
-    def __enter__(self) -> Progress:
-        advance: Callable[[int], Any] = self.bar.update
-        return lambda n: advance(n) and None
-
-    def __exit__(self, *error: object) -> None:
-        self.bar.close()

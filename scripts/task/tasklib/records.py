@@ -80,7 +80,7 @@ def _read_jsonl(path: Path, shown: str) -> Iterator[Row | Problem]:
 def _row_or_problem(text: str, shown: str, line: int) -> Row | Problem:
     try:
         value = _decoder().decode(text.strip())
-    except ValueError as error:  # json.JSONDecodeError is one
+    except (ValueError, RecursionError) as error:  # json.JSONDecodeError is a ValueError
         return _unparsable(shown, line, error)
     return _row(value, shown, line)
 
@@ -89,7 +89,9 @@ def _read_json_array(path: Path, shown: str) -> Iterator[Row | Problem]:
     """Element by element, so that each has its line and a broken one is named."""
     text = path.read_text(encoding="utf-8-sig")
     decoder, position, line, counted = _decoder(), _skip_space(text, 0), 1, 0
-    if text[position : position + 1] != "[":
+    if position == len(text):
+        return
+    if text[position] != "[":
         yield Problem(
             code="unparsable",
             message="a .json file must hold one array of objects",
@@ -103,7 +105,7 @@ def _read_json_array(path: Path, shown: str) -> Iterator[Row | Problem]:
         line, counted = line + text.count("\n", counted, position), position
         try:
             value, end = decoder.raw_decode(text, position)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             yield _unparsable(shown, line, error)
             return  # where the next element starts can only be guessed
         yield _row(value, shown, line)
@@ -120,6 +122,15 @@ def _read_json_array(path: Path, shown: str) -> Iterator[Row | Problem]:
                 hint="the file may be truncated",
             )
             return
+    end = _skip_space(text, position + 1)
+    if end < len(text):
+        yield Problem(
+            code="unparsable",
+            message="something follows the end of the array",
+            file=shown,
+            line=1 + text.count("\n", 0, end),
+            hint="put all rows into one array",
+        )
 
 
 def _read_table(path: Path, shown: str, delimiter: str) -> Iterator[Row | Problem]:
@@ -185,7 +196,7 @@ def _row(value: Any, shown: str, line: int) -> Row | Problem:
     )
 
 
-def _unparsable(shown: str, line: int, error: ValueError) -> Problem:
+def _unparsable(shown: str, line: int, error: ValueError | RecursionError) -> Problem:
     extra = error.lineno - 1 if isinstance(error, json.JSONDecodeError) else 0
     message = f"{error.msg} at column {error.colno}" if isinstance(error, json.JSONDecodeError) else str(error)
     # raw_decode counts lines from the start of its text, which for an array is the start of the file
@@ -199,10 +210,15 @@ def _unparsable(shown: str, line: int, error: ValueError) -> Problem:
 
 
 def _decoder() -> json.JSONDecoder:
-    return json.JSONDecoder(object_pairs_hook=_unique_keys, parse_constant=_refuse_constant)
+    return json.JSONDecoder(object_pairs_hook=_checked_object, parse_constant=_refuse_constant)
 
 
-def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _checked_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object. Raises ValueError for a key that stands twice and for half a surrogate pair, which is no text."""
+    for pair in pairs:
+        for text in pair:
+            if isinstance(text, str):
+                text.encode()
     result = dict(pairs)
     if len(result) < len(pairs):
         keys = [key for key, _ in pairs]

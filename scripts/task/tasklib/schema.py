@@ -212,6 +212,7 @@ OWNED_TRAINING_FIELDS = {
     "gradient_checkpointing": "write activation_checkpointing, its name since transformers 5",
     "gradient_checkpointing_kwargs": "write activation_checkpointing_kwargs, its name since transformers 5",
     "remove_unused_columns": "the script sets it",
+    "disable_tqdm": "the script sets it",
 }
 RENAMED_TRAINING_FIELDS = {
     "max_seq_length": "its name is max_length",

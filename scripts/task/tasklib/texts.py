@@ -70,10 +70,28 @@ REPORT = {
         "label_with_answer": "{label} ({answer})", "reasons": "Why it did not pass", "warnings": "Warnings",
         "errors_unranked": "Wrong rows", "no_errors": "No wrong rows.", "no_match": "No row matches.",
         "wrong": "Wrong", "search": "Search text or id", "all": "All", "reset": "Clear filters",
-        "raw_output": "Model output", "probabilities": "Probability of each label", "other_labels": "{n} other labels",
+        "raw_output": "Model output", "probabilities": "Probability of each label", "other_labels": "{n} others",
         "confusion_note": "Numbers are rows; the shade is the share of that gold label.",
         "confusion_filter": "Select a wrong cell to list only its rows below.",
         "plot_note": "Dot: value. Line: 95 % interval.",
         "origin": "Rendered from metrics.json and predictions.jsonl; do not edit.",
+    },
+}  # fmt: skip
+
+GATE = {
+    "zh-TW": {
+        "undefined": "{metric} 無定義，無法與目標 {target:.3f} 比較",
+        "short_of_target": "{metric} 為 {value:.3f}，距離目標 {target:.3f} 還差 {gap:.3f}",
+        "not_computed": "沒有計算基準 {name}",
+        "not_distinguishable": "與 {name} 無法區分：差距 {delta:+.3f}（95 % 區間 {low:+.3f} 到 {high:+.3f}）",
+        "worse": "比 {name} 差：差距 {delta:+.3f}（95 % 區間 {low:+.3f} 到 {high:+.3f}）",
+    },
+    "en": {
+        "undefined": "{metric} is undefined and cannot be compared with the target {target:.3f}",
+        "short_of_target": "{metric} is {value:.3f}, {gap:.3f} short of the target {target:.3f}",
+        "not_computed": "the baseline {name} was not computed",
+        "not_distinguishable": "not distinguishable from {name}: difference {delta:+.3f} "
+                               "(95 % interval {low:+.3f} to {high:+.3f})",
+        "worse": "worse than {name}: difference {delta:+.3f} (95 % interval {low:+.3f} to {high:+.3f})",
     },
 }  # fmt: skip

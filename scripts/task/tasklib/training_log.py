@@ -24,17 +24,26 @@ class TrainingLog:
         write_jsonl(path, [line for line in old if line["step"] <= last_step])
         self.started = time.monotonic()
 
-    def callback(self) -> Any:
-        """A transformers TrainerCallback that writes to this log."""
+    def callback(self, bar: Any) -> Any:
+        """A transformers TrainerCallback that writes to this log and moves a progress bar."""
         from transformers import TrainerCallback
 
         log = self
 
         class Callback(TrainerCallback):
+            def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+                bar.reset(total=state.max_steps)
+                bar.update(state.global_step)
+
+            def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+                bar.update(state.global_step - bar.n)
+
             def on_log(self, args: Any, state: Any, control: Any, logs: dict | None = None, **kwargs: Any) -> None:
                 values = {key: float(value) for key, value in (logs or {}).items() if key in KEPT}
                 if values:
                     log.write(state.global_step, state.epoch, values)
+                    shown = {key: f"{value:.4g}" for key, value in values.items() if key in ("loss", "eval_loss")}
+                    bar.set_postfix(shown, refresh=False)
 
         return Callback()
 

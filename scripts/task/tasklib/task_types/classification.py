@@ -48,7 +48,11 @@ class Options(BaseModel):
         if "" in cleaned or "" in (label.strip() for label in labels):
             raise ValueError("a label or its answer is empty")
         if len(set(cleaned)) < len(cleaned):
-            raise ValueError("two labels have the same answer")
+            same = [answer for answer in labels.values() if cleaned.count(answers.fold(answer)) > 1]
+            raise ValueError(
+                f"the answers {', '.join(map(repr, same))} cannot be told apart: width, case and outer punctuation do "
+                "not count; write other answers, e.g. {'-1': negative, '1': positive}"
+            )
         return labels
 
 

@@ -1,0 +1,125 @@
+"""The words of the model card, in the task's language."""
+
+from __future__ import annotations
+
+MODEL_CARD = {
+    "zh-TW": {
+        "generated": "這份說明由 `scripts/05_upload_hf.py` 依執行紀錄產生；數字都來自 `run.json` 與 `metrics.json`。",
+        "what": "這個模型做什麼",
+        "what_adapter": "這是 {base} 的 {adapter} 轉接器（adapter），以 {method} 微調，任務類型是 `{task_type}`。"
+                        "它是生成式語言模型：答案由模型以文字寫出，沒有分類頭。",
+        "what_full": "這是由 {base} 完整微調（{method}）而成的模型，任務類型是 `{task_type}`。"
+                     "它是生成式語言模型：答案由模型以文字寫出，沒有分類頭。",
+        "answers": "標籤，以及模型寫出的文字：", "label": "標籤", "answer": "模型輸出",
+        "prompt": "必須使用的提示",
+        "prompt_note": "訓練時每一列都是下面的樣子；改動任何一個字，下面的成績就不再成立。"
+                       "請用本儲存庫 tokenizer 的 chat template 排版，大括號內換成要判斷的內容。",
+        "system": "系統訊息：", "no_system": "沒有系統訊息。", "user": "使用者訊息：",
+        "nfkc": "送進提示之前，文字先做 Unicode NFKC 正規化（全形英數轉半形等）。",
+        "few_shot": "每個問題之前放了 {n} 則訓練資料中的示範問答。示範屬於訓練資料，沒有公開；"
+                    "少了它們，成績不保證相同。",
+        "results": "評估結果", "split": {"validation": "驗證集", "test": "測試集", "train": "訓練集"},
+        "results_on": "以下是在{split} {n} 列上的結果，各系統使用完全相同的列。",
+        "validation_only": "**沒有測試集的結果。** 以下是驗證集的數字；驗證集可能參與過模型的選擇，數字可能偏樂觀。",
+        "decoding": {"score": "解碼方式：比較每個標籤答案的可能性（likelihood），取最高者。",
+                     "generate": "解碼方式：模型自由生成，再解析文字。", "none": ""},
+        "system_name": "系統", "interval": "{metric}（95 % 區間）", "difference": "微調模型減去它（95 % 區間）",
+        "verdict": "判定", "finetuned": "**微調模型**", "majority": "多數類別", "tfidf_logreg": "TF-IDF + 邏輯迴歸",
+        "zero_shot": "未微調的基礎模型", "better": "微調較好", "worse": "微調較差",
+        "not_distinguishable": "無法區分", "undefined": "無定義",
+        "interval_note": "區間由列的 bootstrap 求得；判定來自主要指標的配對 bootstrap。",
+        "no_baselines": "同樣的列上沒有基準可以比較。",
+        "gate_passed": "品質門檻：通過{target}。", "gate_failed": "品質門檻：**未通過**{target}。",
+        "target": "（主要指標的目標：{target}）",
+        "per_class": "各類別", "precision": "精確率", "recall": "召回率", "f1": "F1", "support": "列數",
+        "data": "訓練資料", "item": "項目", "value": "值",
+        "data_note": "資料由任務擁有者提供，不隨模型公開。",
+        "counts": {"rows": "訓練列數", "tokens": "訓練列的 token 數", "trained_tokens": "計入損失的 token 數",
+                   "steps": "最佳化步數", "trainable_parameters": "可訓練參數"},
+        "rows_of": "{split}列數",
+        "training": "訓練設定",
+        "final": {"train_loss": "訓練損失（平均）", "eval_loss": "驗證損失（最後一次）"},
+        "versions": "版本",
+        "use": "使用方式", "login": "儲存庫若為私有，先執行 `hf auth login`。",
+        "code_text": "要判斷的文字", "code_few_shot": "訓練資料中的 {n} 則示範問答，未公開",
+        "code_local": "訓練時是本機資料夾，未公開",
+        "limits": "限制",
+        "limit_builtin": "訓練與評估所用的基礎模型是 `{base}` 的一份副本，其權重為 *{note}*；"
+                         "載入原始權重時，輸出可能與上面的成績略有出入。",
+        "limit_local": "基礎模型在訓練時是本機資料夾 `{base}`，沒有公開。",
+        "limit_local_adapter": "沒有那個基礎模型，這個轉接器無法使用。",
+        "limit_interval": "成績只來自{split}的 {n} 列：{metric} 的 95 % 區間寬 {width}（{low} 到 {high}），"
+                          "差距小於此的模型無法靠這些列分出高下。",
+        "limit_undefined": "{metric} 在這些列上無定義。",
+        "limit_score": "上面的成績由比較標籤答案的可能性得出；上面的程式則讓模型自由生成，可能寫出標籤以外的文字。",
+        "limit_domain": "只在這個任務自己的資料上評估過；其他領域、語言或格式的表現未知。",
+        "limit_bias": "訓練資料中的標註錯誤與偏差，模型會一併學到。",
+        "license": "授權", "license_own": "本模型：`{license}`。",
+        "license_none": "擁有者尚未指定本模型的授權；在指定之前，請勿假設任何使用權。",
+        "license_base": "基礎模型：`{license}`。", "license_base_unknown": "基礎模型：依 {base} 的授權條款。",
+    },
+    "en": {
+        "generated": "Written by `scripts/05_upload_hf.py` from the records of the run; every number comes from "
+                     "`run.json` and `metrics.json`.",
+        "what": "What this model does",
+        "what_adapter": "A {adapter} adapter for {base}, fine-tuned with {method} for a task of type `{task_type}`. "
+                        "It is a generative language model: the model writes its answer as text; there is no "
+                        "classification head.",
+        "what_full": "{base}, fully fine-tuned ({method}) for a task of type `{task_type}`. It is a generative "
+                     "language model: the model writes its answer as text; there is no classification head.",
+        "answers": "The labels, and what the model writes:", "label": "Label", "answer": "Model writes",
+        "prompt": "The prompt that must be used",
+        "prompt_note": "Every training row looked like this; change a word and the results below no longer hold. "
+                       "Render it with the chat template of this repository's tokenizer and put your input in place "
+                       "of the braces.",
+        "system": "System message:", "no_system": "There is no system message.", "user": "User message:",
+        "nfkc": "Before they enter the prompt, texts are normalized to Unicode NFKC (full-width letters become ASCII).",
+        "few_shot": "{n} worked examples from the training data stood before each question. They are training data "
+                    "and are not published; without them the results are not guaranteed.",
+        "results": "Results", "split": {"validation": "validation", "test": "test", "train": "training"},
+        "results_on": "On {n} {split} rows; every system answered exactly the same rows.",
+        "validation_only": "**There is no result on a test set.** These are validation numbers; the validation rows "
+                           "may have been used to choose the model, so the numbers may be optimistic.",
+        "decoding": {"score": "Decoding: the likelihoods of the label answers are compared, the highest wins.",
+                     "generate": "Decoding: the model writes freely, and the text is parsed.", "none": ""},
+        "system_name": "System", "interval": "{metric} (95 % interval)",
+        "difference": "Fine-tuned minus it (95 % interval)", "verdict": "Verdict", "finetuned": "**Fine-tuned model**",
+        "majority": "Majority class", "tfidf_logreg": "TF-IDF + logistic regression",
+        "zero_shot": "Base model, not tuned", "better": "fine-tuned is better", "worse": "fine-tuned is worse",
+        "not_distinguishable": "not distinguishable", "undefined": "undefined",
+        "interval_note": "Intervals: bootstrap over rows. Verdicts: paired bootstrap of the primary metric.",
+        "no_baselines": "There is no baseline on the same rows to compare with.",
+        "gate_passed": "Quality gate: passed{target}.", "gate_failed": "Quality gate: **not passed**{target}.",
+        "target": " (target of the primary metric: {target})",
+        "per_class": "Per class", "precision": "Precision", "recall": "Recall", "f1": "F1", "support": "Rows",
+        "data": "Training data", "item": "Item", "value": "Value",
+        "data_note": "The data belongs to the owner of the task and is not published with the model.",
+        "counts": {"rows": "Training rows", "tokens": "Tokens in the training rows",
+                   "trained_tokens": "Tokens that count in the loss", "steps": "Optimizer steps",
+                   "trainable_parameters": "Trainable parameters"},
+        "rows_of": "Rows for {split}",
+        "training": "Training setup",
+        "final": {"train_loss": "Training loss (mean)", "eval_loss": "Validation loss (last)"},
+        "versions": "Versions",
+        "use": "How to use", "login": "If the repository is private, run `hf auth login` first.",
+        "code_text": "the text to answer", "code_few_shot": "{n} worked examples of the training data, not published",
+        "code_local": "a local folder when this was trained, not published",
+        "limits": "Limitations",
+        "limit_builtin": "The base model in training and evaluation was a copy of `{base}` whose weights are *{note}*; "
+                         "with the original weights the output may differ slightly from the results above.",
+        "limit_local": "The base model was the local folder `{base}`, which is not published.",
+        "limit_local_adapter": "The adapter cannot be used without that base model.",
+        "limit_interval": "The results rest on {n} {split} rows: the 95 % interval of {metric} is {width} wide "
+                          "({low} to {high}), and models closer than that cannot be told apart on these rows.",
+        "limit_undefined": "{metric} is undefined on these rows.",
+        "limit_score": "The results above compare the likelihoods of the label answers; the code above lets the model "
+                       "write freely, and it may write something that is no label.",
+        "limit_domain": "Evaluated on this task's own data only; how it does on other domains, languages or formats is "
+                        "unknown.",
+        "limit_bias": "Wrong labels and biases in the training data were learned as well.",
+        "license": "License", "license_own": "This model: `{license}`.",
+        "license_none": "The owner has not named a license for this model; until then, assume no right to use it.",
+        "license_base": "Base model: `{license}`.",
+        "license_base_unknown": "Base model: see the license terms of {base}.",
+    },
+}  # fmt: skip

@@ -1,0 +1,115 @@
+"""Documents that cannot lie: links, commands, YAML, trees and flags in Markdown are checked against the code."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import yaml
+
+BUNDLE = Path(__file__).resolve().parent.parent
+DOCUMENTS = sorted(
+    path for path in BUNDLE.rglob("*.md")
+    if not {".venv", "tasks", "node_modules", ".pytest_cache"} & set(path.relative_to(BUNDLE).parts)
+)  # fmt: skip
+TASK_SCRIPTS = {path.name: path for path in (BUNDLE / "scripts/task").glob("*.py")}
+BUNDLE_SCRIPTS = {path.name: path for path in (BUNDLE / "scripts").glob("*.py")}
+FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+def relative(path: Path) -> str:
+    return str(path.relative_to(BUNDLE))
+
+
+def parser_of(path: Path):
+    name = "doc_" + path.stem
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.build_parser()
+
+
+def commands() -> list[tuple[str, str]]:
+    """(document, command line) for every call of one of our Python scripts in a Markdown file."""
+    found = []
+    for document in DOCUMENTS:
+        text = document.read_text(encoding="utf-8").replace("\\\n", " ")
+        pieces = [line for _, block in FENCE.findall(text) for line in block.splitlines()]
+        pieces += re.findall(r"`([^`\n]+)`", FENCE.sub("", text))
+        for piece in pieces:
+            match = re.search(r"uv run (?:python )?(\S*scripts/\S+\.py\b.*)", piece)
+            if match:
+                found.append((relative(document), match.group(1)))
+    return found
+
+
+def test_there_are_documents_and_commands_to_check():
+    assert {"README.md", "README.zh-TW.md", "CONTRIBUTING.md", "SKILL.md", "CREATE-MODE.md"} <= set(
+        map(relative, DOCUMENTS)
+    )
+    assert len(commands()) >= 20
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=relative)
+def test_every_relative_link_leads_to_a_file(document):
+    for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", document.read_text(encoding="utf-8")):
+        if not re.match(r"[a-z]+:", target):
+            assert (document.parent / target).exists(), target
+
+
+@pytest.mark.parametrize(("document", "command"), commands())
+def test_every_command_parses_with_the_scripts_own_parser(document, command):
+    words = shlex.split(command.split("  #")[0], comments=True)
+    script, *flags = [word for word in words if word not in ("|", "&&")]
+    path = {**TASK_SCRIPTS, **BUNDLE_SCRIPTS}.get(Path(script).name)
+    assert path is not None, f"{document}: no such script {script}"
+    if path.name == "update_upstream_fields.py":
+        return
+    if "--help" in flags or "…" in flags:
+        return
+    parser_of(path).parse_args(flags)
+
+
+def test_every_script_is_mentioned_in_a_document():
+    text = "\n".join(document.read_text(encoding="utf-8") for document in DOCUMENTS)
+    scripts = [*TASK_SCRIPTS, *BUNDLE_SCRIPTS, *(p.name for p in (BUNDLE / "scripts").glob("*.sh")), "run_pipeline.sh"]
+    assert len(scripts) > 10
+    assert [name for name in scripts if name not in text and name != "find_uv.sh"] == []
+
+
+def test_every_stage_of_the_pipeline_is_in_its_help_and_every_exit_code_in_the_documents():
+    from tasklib.cli import ExitCode
+
+    contributing = (BUNDLE / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    for code in ExitCode:
+        assert re.search(rf"\b{int(code)} \w", contributing), code
+
+
+def test_the_skills_front_matter_is_complete_and_short_enough():
+    text = (BUNDLE / "SKILL.md").read_text(encoding="utf-8")
+    front = yaml.safe_load(text.split("---")[1])
+    assert front["name"] == "finetune-llm" and set(front) == {"name", "description", "allowed-tools"}
+    assert len(front["description"]) <= 1024
+    assert len(text.splitlines()) <= 200
+
+
+def test_every_backticked_path_of_the_contract_page_exists():
+    text = FENCE.sub("", (BUNDLE / "CONTRIBUTING.md").read_text(encoding="utf-8"))
+    paths = {p for p in re.findall(r"`([\w./-]+/[\w./-]*|[\w-]+\.(?:py|md|sh|toml))`", text)}
+    known = {path.name for path in BUNDLE.rglob("*.py")} | {path.name for path in BUNDLE.rglob("*.md")}
+    in_a_task = re.compile(r"^(tasks|models|benchmarks|data|configs|adapter|model|checkpoints)/")
+    missing = [p for p in paths if not in_a_task.match(p) and not (BUNDLE / p).exists() and Path(p).name not in known]
+    missing = [p for p in missing if not (BUNDLE / "scripts/task" / p).exists()]
+    assert len(paths) > 10 and missing == []
+
+
+def test_no_document_promises_a_part_that_does_not_exist():
+    """Files of later parts must not be linked or called as if they were here."""
+    planned = ["export_model.py", "remote.py", "diagnose.py", "new_experiment.py", "compare_runs.py"]
+    absent = [name for name in planned if not (BUNDLE / "scripts/task" / name).exists()]
+    for document in DOCUMENTS:
+        text = document.read_text(encoding="utf-8")
+        assert [name for name in absent if name in text] == [], relative(document)
