@@ -8,6 +8,8 @@
 from __future__ import annotations
 
 import argparse
+import re
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -60,21 +62,22 @@ def build_parser() -> cli.Parser:
 
 
 def create(args: argparse.Namespace) -> Any:
-    from tasklib import documents, schema
+    from tasklib import builtin
     from tasklib.summary import Problem, Summary, TaskError
 
-    answers, base = _answers(args)
+    answers, base, lines = _answers(args)
     sources, problems = _data_files(answers, base)
     raw_names = _raw_names(sources)
-    definition = _definition(answers, raw_names)
+    definition = _definition(answers, sources, raw_names)
     warnings = _complete_labels(definition, sources, problems)
     if problems:
         raise TaskError(cli.ExitCode.USAGE, problems)
     config = _config(answers, args)
     texts = _render(definition, config)
-    checked = schema.check_definition(documents.parse_yaml(texts["task_definition.yaml"], "task_definition.yaml"))
-    run_config = schema.check_config(documents.parse_yaml(texts["configs/baseline.yaml"], "configs/baseline.yaml"))
-    target = (args.tasks_dir / checked.name).absolute()
+    checked, run_config = _checked(texts, args.answers, lines)
+    if builtin.is_builtin(run_config.base_model.id):
+        builtin.describe(run_config.base_model.id)
+    target = (args.tasks_dir / checked.name).resolve()
     if target.is_relative_to(BUNDLE) and not (BUNDLE / ".git").exists():
         raise TaskError(
             cli.ExitCode.USAGE,
@@ -97,29 +100,30 @@ def create(args: argparse.Namespace) -> Any:
                     hint="choose another name, or work on the existing task",
                 )
             ],
-            next=f"bash {target}/scripts/run_pipeline.sh",
+            next=f"bash {shlex.quote(str(target / 'scripts' / 'run_pipeline.sh'))}",
         )
     if not args.dry_run:
-        _write(target, texts, sources, raw_names, answers, run_config)
+        _write(target, texts, sources, raw_names, answers)
     return Summary.of(
         "create_task",
         warnings=warnings,
         counts={"data_files": len(raw_names)},
         outputs={} if args.dry_run else {"task": str(target)},
-        next=f"cd {target} && bash scripts/run_pipeline.sh",
+        next=f"cd {shlex.quote(str(target))} && bash scripts/run_pipeline.sh",
     )
 
 
-def _answers(args: argparse.Namespace) -> tuple[dict[str, Any], Path]:
-    """The answers file with the flags over it, and the folder that its data paths are relative to."""
+def _answers(args: argparse.Namespace) -> tuple[dict[str, Any], Path, dict[str, int]]:
+    """The answers file with the flags over it, the folder that its data paths are relative to, and its key -> line."""
     from tasklib import documents
     from tasklib.summary import Problem, TaskError
 
     answers: dict[str, Any] = {}
-    base = Path.cwd()
+    base, lines = Path.cwd(), {}
     if args.answers:
-        answers = documents.load_yaml(args.answers).data or {}
-        base = args.answers.resolve().parent
+        document = documents.load_yaml(args.answers)
+        answers, base = document.data or {}, args.answers.resolve().parent
+        lines = {documents.dotted(at): line for at, line in document.lines.items()}
         if not isinstance(answers, dict):
             raise TaskError(
                 cli.ExitCode.USAGE,
@@ -149,21 +153,37 @@ def _answers(args: argparse.Namespace) -> tuple[dict[str, Any], Path]:
     if args.data:
         data["files"] = {"all": [str(Path(name).absolute()) for name in args.data]}
     task.setdefault("type", "classification")
-    return answers, base
+    return answers, base, lines
 
 
 def _section(parent: dict[str, Any], key: str) -> dict[str, Any]:
-    """The mapping below a key, made if absent; a value that is no mapping is left for the schema to refuse."""
-    value = parent.setdefault(key, {})
-    return value if isinstance(value, dict) else {}
+    """The mapping below a key, made if absent. Raises TaskError (exit 2) for a value that is no mapping."""
+    from tasklib.summary import Problem, TaskError
+
+    if parent.get(key) is None:
+        parent[key] = {}
+    if not isinstance(parent[key], dict):
+        problem = Problem(
+            code="illegal_value", message=f"got {parent[key]!r}", field=key, hint=f"{key} must hold keys and values"
+        )
+        raise TaskError(cli.ExitCode.USAGE, [problem])
+    return parent[key]
 
 
 def _labels(text: str | None) -> dict[str, str] | None:
-    """`a,b` or `a=正面,b=負面`."""
+    """`a,b` or `a=正面,b=負面`. Raises TaskError (exit 2) for a label that stands twice."""
+    from tasklib.summary import Problem, TaskError
+
     if text is None:
         return None
-    pairs = [part.strip().partition("=") for part in text.split(",") if part.strip()]
-    return {name.strip(): (answer.strip() if equals else name.strip()) for name, equals, answer in pairs}
+    labels: dict[str, str] = {}
+    for part in filter(None, map(str.strip, text.split(","))):
+        name, equals, answer = map(str.strip, part.partition("="))
+        if name in labels:
+            problem = Problem(code="usage", message=f"--labels: {name!r} stands twice", hint="give every label once")
+            raise TaskError(cli.ExitCode.USAGE, [problem])
+        labels[name] = answer if equals else name
+    return labels
 
 
 def _data_files(answers: dict[str, Any], base: Path) -> tuple[dict[str, list[Path]], list[Any]]:
@@ -171,8 +191,8 @@ def _data_files(answers: dict[str, Any], base: Path) -> tuple[dict[str, list[Pat
     from tasklib.records import READERS
     from tasklib.summary import Problem
 
-    files = _section(answers, "data").get("files")
-    if not isinstance(files, dict) or not files:
+    files = _section(_section(answers, "data"), "files")
+    if not files:
         return {}, [
             Problem(
                 code="no_data",
@@ -184,9 +204,19 @@ def _data_files(answers: dict[str, Any], base: Path) -> tuple[dict[str, list[Pat
     sources: dict[str, list[Path]] = {}
     problems = []
     for split, names in files.items():
-        for name in [names] if isinstance(names, str) else names or []:
+        sources[split] = []
+        for name in names if isinstance(names, list) else [names]:
             path = base / Path(str(name)).expanduser()
-            sources.setdefault(str(split), []).append(path)
+            if any(path in paths for paths in sources.values()):
+                problems.append(
+                    Problem(
+                        code="file_twice",
+                        message=f"{name} is given twice",
+                        field=f"data.files.{split}",
+                        hint="name every file once",
+                    )
+                )
+            sources[split].append(path)
             if not path.is_file():
                 problems.append(
                     Problem(
@@ -211,7 +241,7 @@ def _data_files(answers: dict[str, Any], base: Path) -> tuple[dict[str, list[Pat
 def _raw_names(sources: dict[str, list[Path]]) -> dict[Path, str]:
     """Source file -> its name under data/raw/, made unique."""
     names: dict[Path, str] = {}
-    for path in dict.fromkeys(path for paths in sources.values() for path in paths):
+    for path in [path for paths in sources.values() for path in paths]:
         name, number = path.name, 2
         while name in names.values():
             name, number = f"{path.stem}-{number}{path.suffix}", number + 1
@@ -219,30 +249,25 @@ def _raw_names(sources: dict[str, list[Path]]) -> dict[Path, str]:
     return names
 
 
-def _definition(answers: dict[str, Any], raw_names: dict[Path, str]) -> dict[str, Any]:
+def _definition(answers: dict[str, Any], sources: dict[str, list[Path]], raw_names: dict[Path, str]) -> dict[str, Any]:
     """The answers as a task definition, data paths pointing into data/raw/."""
     definition = {key: value for key, value in answers.items() if key != "baseline"}
-    definition["data"] = dict(_section(answers, "data"))
-    by_split: dict[str, list[str]] = {}
-    files = _section(answers, "data").get("files")
-    names = iter(raw_names.values())
-    for split, given in (files if isinstance(files, dict) else {}).items():
-        count = 1 if isinstance(given, str) else len(given or [])
-        by_split[str(split)] = [f"data/raw/{next(names)}" for _ in range(count)]
-    definition["data"]["files"] = by_split
+    files = {split: [f"data/raw/{raw_names[path]}" for path in paths] for split, paths in sources.items()}
+    definition["data"] = {**answers["data"], "files": files}
     return definition
 
 
 def _complete_labels(definition: dict[str, Any], sources: dict[str, list[Path]], problems: list[Any]) -> list[Any]:
     """Checks the named columns against the files and fills `task.labels` from the data where none are given."""
     from tasklib.records import Row, read_rows
-    from tasklib.summary import Problem
+    from tasklib.summary import Problem, TaskError
 
     if problems:
         return []
-    fields, task = definition["data"].get("fields") or {}, definition["task"]
+    fields, task = definition["data"]["fields"], definition["task"]
     rows = [row for paths in sources.values() for path in paths for row in read_rows(path, str(path))]
-    problems += [row for row in rows if isinstance(row, Problem)][:1]
+    if unreadable := [row for row in rows if isinstance(row, Problem)]:
+        raise TaskError(cli.ExitCode.DATA, unreadable)
     good = [row for row in rows if isinstance(row, Row)]
     columns = list(dict.fromkeys(column for row in good[:1000] for column in row.values))
     for role, flag in (("text", "--text-field"), ("label", "--label-field")):
@@ -258,7 +283,8 @@ def _complete_labels(definition: dict[str, Any], sources: dict[str, list[Path]],
             )
     if problems or task.get("labels"):
         return []
-    found = sorted({str(row.values.get(fields["label"])) for row in good if row.values.get(fields["label"])})
+    values = (row.values.get(fields["label"]) for row in good)
+    found = sorted({str(value) for value in values if value is not None and str(value).strip()})
     if len(found) > MAX_LABELS_FROM_DATA:
         problems.append(
             Problem(
@@ -311,7 +337,7 @@ def _config(answers: dict[str, Any], args: argparse.Namespace) -> dict[str, Any]
             {**config[key], **value} if isinstance(value, dict) and isinstance(config.get(key), dict) else value
         )
     if args.base_model:
-        config["base_model"]["id"] = args.base_model
+        _section(config, "base_model")["id"] = args.base_model
     return config
 
 
@@ -338,7 +364,8 @@ def _render(definition: dict[str, Any], config: dict[str, Any]) -> dict[str, str
     known = {key: definition.get(key, "") for key in ("name", "description", "language")}
     sections = ("task", "prompt", "data", "evaluation", "hub")
     extra = {key: value for key, value in definition.items() if key not in {*known, *sections, "schema_version"}}
-    title = str(known["description"] or known["name"]).replace("\n", " ")
+    words_of_title = str(known["description"] or known["name"]).split()  # at every line break that YAML knows
+    title = "".join(char for char in " ".join(words_of_title) if char.isprintable())
     values = {key: _yaml(value).removesuffix("\n...\n").strip() for key, value in known.items()}
     values |= {"title": title, **{key: _yaml({key: definition[key]}) for key in sections}, "config": _yaml(config)}
     base_model = config["base_model"]["id"] if isinstance(config["base_model"], dict) else ""
@@ -357,10 +384,46 @@ def _render(definition: dict[str, Any], config: dict[str, Any]) -> dict[str, str
     }
 
 
+def _checked(texts: dict[str, str], answers: Path | None, lines: dict[str, int]) -> tuple[Any, Any]:
+    """The definition and the config after the schema's checks. Raises TaskError (exit 2) with every problem of both,
+    placed in the answers file, because the generated files do not exist yet."""
+    from tasklib import documents, schema
+    from tasklib.summary import TaskError
+
+    checked, problems = [], []
+    for name, prefix, check in (
+        ("task_definition.yaml", "", schema.check_definition),
+        ("configs/baseline.yaml", "baseline.", schema.check_config),
+    ):
+        try:
+            checked.append(check(documents.parse_yaml(texts[name], name)))
+        except TaskError as error:
+            for problem in error.problems:
+                field = nearest = prefix + (problem.field or "")
+                while nearest and nearest not in lines:
+                    nearest = nearest.rpartition(".")[0]
+                place = {"file": str(answers), "line": lines[nearest]} if nearest else {"file": None, "line": None}
+                problems.append(problem.model_copy(update={"field": field, **place}))
+    if problems:
+        raise TaskError(cli.ExitCode.USAGE, problems)
+    return checked[0], checked[1]
+
+
 def _yaml(value: Any) -> str:
     import yaml
 
-    return yaml.safe_dump(value, allow_unicode=True, sort_keys=False, width=1000)
+    class Dumper(yaml.SafeDumper):
+        """PyYAML writes `08` and `1e5` bare, because they are text in YAML 1.1; the strict loader reads numbers."""
+
+        def represent_text(self, text: str) -> yaml.ScalarNode:
+            style = "'" if re.match(r"[-+.]*[0-9]", text) else None
+            return self.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+        def ignore_aliases(self, data: Any) -> bool:
+            return True
+
+    Dumper.add_representer(str, Dumper.represent_text)
+    return yaml.dump(value, Dumper=Dumper, allow_unicode=True, sort_keys=False, width=1000)
 
 
 def _builtin(base_model: str) -> str:
@@ -376,15 +439,12 @@ def _write(
     sources: dict[str, list[Path]],
     raw_names: dict[Path, str],
     answers: dict[str, Any],
-    run_config: Any,
 ) -> None:
     """Writes the whole task under a temporary name, then renames it."""
     import shutil
 
-    from tasklib import builtin, files
+    from tasklib import files
 
-    if builtin.is_builtin(run_config.base_model.id):
-        builtin.describe(run_config.base_model.id)
     with files.new_folder(target) as folder:
         shutil.copytree(
             BUNDLE / "scripts" / "task", folder / "scripts", ignore=shutil.ignore_patterns("__pycache__", "*.pyc")

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,18 +34,20 @@ def list_tasks(args: argparse.Namespace) -> Any:
     from tasklib.summary import Problem, Summary, TaskError
 
     tasks, warnings = {}, []
-    for folder in sorted(p.parent for p in args.tasks_dir.glob("*/task_definition.yaml")):
+    for folder in sorted(p.parent for p in args.tasks_dir.glob("[!.]*/task_definition.yaml")):
         try:
             tasks[folder.name] = describe(folder)
         except TaskError as error:
             first = error.problems[0]
+            message = f"{folder.name}: {first.message}"
+            warnings.append(first.model_copy(update={"code": "task_unreadable", "message": message}))
+        except ValueError as error:
             warnings.append(
                 Problem(
                     code="task_unreadable",
-                    message=f"{folder.name}: {first.message}",
-                    file=str(folder / "task_definition.yaml"),
-                    line=first.line,
-                    hint=first.hint,
+                    message=f"{folder.name}: {str(error).splitlines()[0]}",
+                    file=str(folder),
+                    hint="a run.json or metrics.json is damaged: train or evaluate that run again",
                 )
             )
     if not tasks and not warnings:
@@ -90,7 +93,7 @@ def _next_step(paths: Any, found: dict[str, Any]) -> str:
     """The first stage that has not been done."""
 
     def command(words: str) -> str:
-        return f"cd {paths.root} && {words}"
+        return f"cd {shlex.quote(str(paths.root))} && {words}"
 
     unfinished = [name for name, run in found.items() if run["status"] != "finished"]
     unscored = [name for name, run in found.items() if run["status"] == "finished" and run["validation"] is None]

@@ -1,8 +1,4 @@
 #!/usr/bin/env python3
-# /// script
-# requires-python = ">=3.11"
-# dependencies = ["peft", "trl"]
-# ///
 """Writes scripts/task/tasklib/upstream_fields.py: the fields of the pinned LoraConfig and SFTConfig with their types.
 
 Importing those classes takes seconds; the list lets a typo in a config be found at once. Run it after changing a pin:

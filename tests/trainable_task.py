@@ -51,10 +51,8 @@ class Task:
         return outcome.summary
 
     def write_config(self, name: str, **sections: Any) -> str:
-        """Writes configs/<name>.yaml: the baseline with some sections replaced; returns the value for --config."""
-        config = yaml.safe_load((self.folder / "configs" / "baseline.yaml").read_text(encoding="utf-8"))
-        for section, values in sections.items():
-            config[section] = {**config[section], **values} if isinstance(values, dict) else values
+        """Writes configs/<name>.yaml: the baseline with whole sections replaced; returns the value for --config."""
+        config = yaml.safe_load((self.folder / "configs" / "baseline.yaml").read_text(encoding="utf-8")) | sections
         (self.folder / "configs" / f"{name}.yaml").write_text(yaml.safe_dump(config, allow_unicode=True))
         return f"configs/{name}.yaml"
 
@@ -75,8 +73,13 @@ def environment(**extra: str) -> dict[str, str]:
     return {**kept, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": "", **extra}
 
 
-def make_task(folder: Path, model: Path | str, n_rows: int = 60) -> Task:
-    """A converted task of two easy, balanced classes on the given base model."""
+LORA = {"type": "lora", "r": 4, "lora_alpha": 8}
+FULL = {"type": "full"}  # random weights learn only when all of them may move
+LEARNS = {"num_train_epochs": 8, "learning_rate": 3e-3}
+
+
+def make_task(folder: Path, model: Path | str, n_rows: int = 60, **sections: Any) -> Task:
+    """A converted task of two easy, balanced classes on the given base model; `sections` replace those of its config."""
     folder.mkdir(parents=True)
     shutil.copytree(BUNDLE / "scripts" / "task", folder / "scripts", ignore=shutil.ignore_patterns("__pycache__"))
     rows = []
@@ -101,10 +104,12 @@ def make_task(folder: Path, model: Path | str, n_rows: int = 60) -> Task:
     config = {
         "schema_version": 1,
         "base_model": {"id": str(model), "dtype": "float32"},
-        "adapter": {"type": "lora", "r": 4, "lora_alpha": 8},
-        "training": {"num_train_epochs": 1, "learning_rate": 5e-3, "logging_steps": 1},
+        "adapter": LORA,
+        "training": {"num_train_epochs": 1, "learning_rate": 5e-3},
         "generation": {"max_new_tokens": 6, "batch_size": 8},
+        **sections,
     }
+    config["training"]["logging_steps"] = 1
     (folder / "configs").mkdir()
     (folder / "configs" / "baseline.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
     (folder / "task_definition.yaml").write_text(yaml.safe_dump(definition, allow_unicode=True), encoding="utf-8")

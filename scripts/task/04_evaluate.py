@@ -60,7 +60,7 @@ def evaluate(args: argparse.Namespace) -> Summary:
         name,
         "evaluate it with the config and data it was trained with, or train again",
     )
-    identity = evaluation.run_identity(definition, config, data, record.identity["sha256"])
+    identity = evaluation.run_identity(definition, config, data, record)
     folder = paths.benchmark(name, args.split)
     from tasklib import metrics
 

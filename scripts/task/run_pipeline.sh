@@ -52,14 +52,15 @@ if [[ -z ${PYTHON:-} ]] && ! command -v uv >/dev/null; then
   exit 4
 fi
 
-work=$task limits=()
+work=$task limits=() rows=()
 if [[ -n $dry_run ]]; then
   work=$(mktemp -d)
   trap 'rm -rf "$work"' EXIT
   mkdir -p "$work/data"
   cp -R "$task"/{task_definition.yaml,configs,scripts} "$work/"
   cp -R "$task/data/raw" "$work/data/"
-  limits=(--limit 16 --set training.max_steps=2)
+  rows=(--limit 16)
+  limits=("${rows[@]}" --set training.max_steps=2)
 fi
 
 run_stage() {
@@ -70,8 +71,8 @@ run_stage() {
     train) python "$work/scripts/03_train.py" --config "$config" "${limits[@]}" --resume ;;
     evaluate) python "$work/scripts/04_evaluate.py" --config "$config" "${limits[@]}" ;;
     test) python "$work/scripts/04_evaluate.py" --config "$config" "${limits[@]}" --split test ;;
-    card) python "$work/scripts/05_upload_hf.py" --config "$config" "${limits[@]}" --card-only ;;
-    upload) python "$work/scripts/05_upload_hf.py" --config "$config" "${limits[@]}" --dry-run ;;
+    card) python "$work/scripts/05_upload_hf.py" --config "$config" "${rows[@]}" --card-only ;;
+    upload) python "$work/scripts/05_upload_hf.py" --config "$config" "${rows[@]}" --dry-run ;;
   esac
 }
 

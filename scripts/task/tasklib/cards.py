@@ -100,7 +100,8 @@ def usage_snippet(definition: TaskDefinition, config: RunConfig) -> str:
     lines = [
         *_loading(config, repository, words),
         *([f"EXAMPLES = []  # {words['code_few_shot'].format(n=n_shots)}"] if n_shots else []),
-        "", "",
+        "",
+        "",
         f"def answer({', '.join(inputs)}):",
         *(f'    {name} = unicodedata.normalize("NFKC", {name})' for name in inputs if _is_nfkc(definition)),
         "    messages = [",
@@ -112,9 +113,10 @@ def usage_snippet(definition: TaskDefinition, config: RunConfig) -> str:
         '    inputs = tokenizer(prompt, add_special_tokens=False, return_tensors="pt").to(model.device)',
         f"    output = model.generate(**inputs, max_new_tokens={config.generation.max_new_tokens}, do_sample=False)",
         '    return tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True).strip()',
-        "", "",
+        "",
+        "",
         f"print(answer({', '.join(repr(words['code_text']) for _ in inputs)}))",
-    ]  # fmt: skip
+    ]
     head = ["import unicodedata", ""] if _is_nfkc(definition) else []
     return "\n".join([*head, *lines])
 
@@ -148,20 +150,33 @@ def _evaluations(definition: TaskDefinition, result: Metrics) -> list[Any]:
     for name in _shown_metrics(result):
         metric_type, metric_args = HUB_METRICS.get(name, (name, None))
         if result.metrics[name].value is not None:
-            found.append(EvalResult(
-                task_type=PIPELINE_TAG, task_name=definition.task.type, dataset_type=definition.name,
-                dataset_name=definition.name, dataset_split=result.split, metric_type=metric_type,
-                metric_name=name, metric_args=metric_args, metric_value=result.metrics[name].value,
-            ))  # fmt: skip
+            found.append(
+                EvalResult(
+                    task_type=PIPELINE_TAG,
+                    task_name=definition.task.type,
+                    dataset_type=definition.name,
+                    dataset_name=definition.name,
+                    dataset_split=result.split,
+                    metric_type=metric_type,
+                    metric_name=name,
+                    metric_args=metric_args,
+                    metric_value=result.metrics[name].value,
+                )
+            )
     return found
 
 
 def _purpose(definition: TaskDefinition, config: RunConfig, words: Words) -> list[str]:
     template = words["what_full"] if config.adapter.type == "full" else words["what_adapter"]
-    blocks = [f"## {words['what']}", template.format(
-        base=_base_link(config.base_model), adapter=ADAPTER_NAMES.get(config.adapter.type),
-        method=config.method.upper(), task_type=definition.task.type,
-    )]  # fmt: skip
+    blocks = [
+        f"## {words['what']}",
+        template.format(
+            base=_base_link(config.base_model),
+            adapter=ADAPTER_NAMES.get(config.adapter.type),
+            method=config.method.upper(),
+            task_type=definition.task.type,
+        ),
+    ]
     labels = definition.task_type.label_set(definition.task)
     if labels:
         blocks += [words["answers"], _table((words["label"], words["answer"]), labels.items())]
@@ -172,19 +187,25 @@ def _prompt(definition: TaskDefinition, words: Words) -> list[str]:
     parts, system = _prompt_parts(definition), definition.prompt.system
     shown = "".join(f"{{{part}}}" if position % 2 else part for position, part in enumerate(parts))
     return [
-        f"## {words['prompt']}", words["prompt_note"],
+        f"## {words['prompt']}",
+        words["prompt_note"],
         *([words["system"], _fenced(system)] if system is not None else [words["no_system"]]),
-        words["user"], _fenced(shown),
+        words["user"],
+        _fenced(shown),
         words["nfkc"] if _is_nfkc(definition) else "",
         words["few_shot"].format(n=definition.prompt.n_few_shot) if definition.prompt.n_few_shot else "",
-    ]  # fmt: skip
+    ]
 
 
 def _results(definition: TaskDefinition, result: Metrics, baselines: dict[str, Metrics], words: Words) -> list[str]:
     names = _shown_metrics(result)
     comparisons = {c.against: c for c in result.comparisons}
-    header = [words["system_name"], *(words["interval"].format(metric=name) for name in names),
-              words["difference"], words["verdict"]]  # fmt: skip
+    header = [
+        words["system_name"],
+        *(words["interval"].format(metric=name) for name in names),
+        words["difference"],
+        words["verdict"],
+    ]
     rows = [[words["finetuned"], *(_interval(result.metrics[name], words) for name in names), "", ""]]
     for system, other in baselines.items():
         values = (_interval(other.metrics[name], words) if name in other.metrics else "" for name in names)
@@ -193,11 +214,13 @@ def _results(definition: TaskDefinition, result: Metrics, baselines: dict[str, M
     return [
         f"## {words['results']}",
         words["validation_only"] if result.split != "test" else "",
-        words["results_on"].format(split=split, n=result.n_rows), _table(header, rows),
+        words["results_on"].format(split=split, n=result.n_rows),
+        _table(header, rows),
         words["interval_note"] if baselines else words["no_baselines"],
-        words["decoding"][result.decoding], _gate(result, words),
+        words["decoding"][result.decoding],
+        _gate(result, words),
         *_per_class(result, words),
-    ]  # fmt: skip
+    ]
 
 
 def _gate(result: Metrics, words: Words) -> str:
@@ -211,15 +234,19 @@ def _per_class(result: Metrics, words: Words) -> list[str]:
     if not result.per_class:
         return []
     names = list(next(iter(result.per_class.values())))
-    rows = [[label, *(_number(values[name], words, digits=0 if name == "support" else 3) for name in names)]
-            for label, values in result.per_class.items()]  # fmt: skip
+    rows = [
+        [label, *(_number(values[name], words, digits=0 if name == "support" else 3) for name in names)]
+        for label, values in result.per_class.items()
+    ]
     return [f"### {words['per_class']}", _table([words["label"], *(words.get(n, n) for n in names)], rows)]
 
 
 def _data(record: RunRecord, results: dict[str, Metrics], words: Words) -> list[str]:
     rows = [(words["counts"][name], f"{record.counts[name]:,}") for name in words["counts"] if name in record.counts]
-    rows += [(words["rows_of"].format(split=words["split"][split]), f"{metrics.n_rows:,}")
-             for split, metrics in results.items()]  # fmt: skip
+    rows += [
+        (words["rows_of"].format(split=words["split"][split]), f"{metrics.n_rows:,}")
+        for split, metrics in results.items()
+    ]
     return [f"## {words['data']}", words["data_note"], _table((words["item"], words["value"]), rows)]
 
 
@@ -246,10 +273,16 @@ def _limits(definition: TaskDefinition, config: RunConfig, result: Metrics, word
     if primary.value is None or primary.ci_low is None or primary.ci_high is None:
         lines.append(words["limit_undefined"].format(metric=primary.name))
     else:
-        lines.append(words["limit_interval"].format(
-            split=words["split"][result.split], n=result.n_rows, metric=primary.name,
-            width=f"{primary.ci_high - primary.ci_low:.3f}", low=f"{primary.ci_low:.3f}", high=f"{primary.ci_high:.3f}",
-        ))  # fmt: skip
+        lines.append(
+            words["limit_interval"].format(
+                split=words["split"][result.split],
+                n=result.n_rows,
+                metric=primary.name,
+                width=f"{primary.ci_high - primary.ci_low:.3f}",
+                low=f"{primary.ci_low:.3f}",
+                high=f"{primary.ci_high:.3f}",
+            )
+        )
     if result.decoding == "score":
         lines.append(words["limit_score"])
     return [*lines, words["limit_domain"], words["limit_bias"]]
@@ -277,17 +310,24 @@ def _loading(config: RunConfig, repository: str, words: Words) -> list[str]:
     names = ["AutoModelForCausalLM", "AutoTokenizer", *(["BitsAndBytesConfig"] if quantized else [])]
     return [
         *([] if full else ["from peft import PeftModel"]),
-        f"from transformers import {', '.join(names)}", "",
+        f"from transformers import {', '.join(names)}",
+        "",
         f"REPOSITORY = {repository!r}",
-        *([] if full else [f"BASE = {base_name(spec)!r}{note}"]), "",
+        *([] if full else [f"BASE = {base_name(spec)!r}{note}"]),
+        "",
         "tokenizer = AutoTokenizer.from_pretrained(REPOSITORY)",
-        *(['quantization = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4",',
-           f"                                  bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype={compute!r})"]
-          if quantized else []),
+        *(
+            [
+                'quantization = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4",',
+                f"{' ' * 34}bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype={compute!r})",
+            ]
+            if quantized
+            else []
+        ),
         f"model = {loader}",
         *([] if full else ["model = PeftModel.from_pretrained(model, REPOSITORY)"]),
         "model.eval()",
-    ]  # fmt: skip
+    ]
 
 
 def _prompt_parts(definition: TaskDefinition) -> list[str]:

@@ -16,7 +16,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from enum import IntEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import IO, TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
     from tasklib.summary import Summary
@@ -99,10 +99,9 @@ def add_run_flags(parser: Parser) -> None:
 
 def positive_int(text: str) -> int:
     """argparse type: an integer of at least 1."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
-    return value
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text!r}")
+    return int(text)
 
 
 def run(parser: Parser, body: Callable[[argparse.Namespace], Summary], argv: Sequence[str] | None) -> int:
@@ -114,9 +113,17 @@ def run(parser: Parser, body: Callable[[argparse.Namespace], Summary], argv: Seq
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     with _stdout_for_summary(as_json) as stdout:
         summary, code = _run_body(parser, body, argv)
-        text = summary.model_dump_json(exclude_none=False) if as_json else summary.to_text(code)
+        try:
+            text = _shown(summary, code, as_json)
+        except Exception as error:
+            summary, code = _bug(parser.stage, error)
+            text = _shown(summary, code, as_json)
         print(text, file=stdout, flush=True)
     return int(code)
+
+
+def _shown(summary: Summary, code: ExitCode, as_json: bool) -> str:
+    return to_json(summary.model_dump(mode="json")) if as_json else summary.to_text(code)
 
 
 def _run_body(parser: Parser, body: Callable, argv: list[str]) -> tuple[Summary, ExitCode]:
@@ -142,13 +149,19 @@ def _run_body(parser: Parser, body: Callable, argv: list[str]) -> tuple[Summary,
         problem = Problem(code="interrupted", message="interrupted", hint="run the same command again to continue")
         return Summary.failed(parser.stage, [problem]), ExitCode.INTERRUPTED
     except Exception as error:
-        traceback.print_exc(file=sys.stderr)
-        problem = Problem(
-            code="internal_error",
-            message=f"{type(error).__name__}: {error}",
-            hint="this is a bug: please report it with the traceback on stderr",
-        )
-        return Summary.failed(parser.stage, [problem]), ExitCode.BUG
+        return _bug(parser.stage, error)
+
+
+def _bug(stage: str, error: Exception) -> tuple[Summary, ExitCode]:
+    from tasklib.summary import Problem, Summary
+
+    traceback.print_exception(error, file=sys.stderr)
+    problem = Problem(
+        code="internal_error",
+        message=f"{type(error).__name__}: {error}",
+        hint="this is a bug: please report it with the traceback on stderr",
+    )
+    return Summary.failed(stage, [problem]), ExitCode.BUG
 
 
 @contextlib.contextmanager
@@ -162,12 +175,22 @@ def _stdout_for_summary(as_json: bool) -> Iterator:
     os.dup2(2, 1)
     stdout, sys.stdout = sys.stdout, sys.stderr
     try:
-        with os.fdopen(os.dup(kept), "w", encoding="utf-8") as stream:
+        # a file name that is no UTF-8 comes out as JSON's own escape
+        with os.fdopen(os.dup(kept), "w", encoding="utf-8", errors="backslashreplace") as stream:
             yield stream
     finally:
+        _flush_buffers(stdout)
         sys.stdout = stdout
         os.dup2(kept, 1)
         os.close(kept)
+
+
+def _flush_buffers(stdout: IO[str]) -> None:
+    """Sends what was written past sys.stdout, by Python or by a C library, to where file descriptor 1 points now."""
+    import ctypes
+
+    stdout.flush()
+    ctypes.CDLL(None).fflush(None)
 
 
 def to_json(value: object) -> str:

@@ -22,13 +22,24 @@ _SCALARS = [  # the YAML 1.2 core schema, so that a Norwegian country code is no
 ]
 
 
+class _Loader(yaml.SafeLoader):
+    """Leaves the tag of a node empty where the file gives none, so that a written tag can be told apart."""
+
+    def resolve(self, kind: type, value: str | None, implicit: object) -> str:
+        return ""
+
+
 @dataclass(frozen=True)
 class Document:
-    """A parsed YAML file: plain data, and the line on which each key path stands."""
+    """A parsed YAML file: plain data, and the line on which each key path stands.
+
+    `overridden` names the key paths whose values came from the command line instead.
+    """
 
     path: str
     data: Any
     lines: dict[KeyPath, int]
+    overridden: frozenset[KeyPath] = frozenset()
 
     def line_of(self, key_path: KeyPath) -> int | None:
         """The line of `key_path`, or of its nearest parent that stands in the file."""
@@ -59,22 +70,25 @@ def load_yaml(path: Path, shown_as: str | None = None) -> Document:
 def parse_yaml(text: str, shown: str) -> Document:
     """Parses YAML text that was read from `shown`. Raises TaskError (exit 2)."""
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        problem = Problem(
-            code="yaml_syntax",
-            message=getattr(error, "problem", None) or str(error),
-            file=shown,
-            line=mark.line + 1 if mark else None,
-            hint="fix the YAML syntax on this line",
-        )
-        raise TaskError(ExitCode.USAGE, [problem]) from None
+        node = yaml.compose(text, Loader=_Loader)
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise _syntax_error(shown, f"character U+{error.character:04X}: {error.reason}", line) from None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        if mark and error.context_mark and mark.index >= len(text):  # never closed: say where it was opened
+            mark = error.context_mark
+        raise _syntax_error(shown, error.problem or str(error), mark.line + 1 if mark else None) from None
     builder = _Builder(shown)
     data = None if node is None else builder.value(node, ())
     if builder.problems:
         raise TaskError(ExitCode.USAGE, builder.problems)
     return Document(shown, data, builder.lines)
+
+
+def _syntax_error(shown: str, message: str, line: int | None) -> TaskError:
+    hint = "fix the YAML syntax on this line"
+    return TaskError(ExitCode.USAGE, [Problem(code="yaml_syntax", message=message, file=shown, line=line, hint=hint)])
 
 
 def parse_scalar(text: str) -> Any:
@@ -93,8 +107,10 @@ class _Builder:
 
     def value(self, node: yaml.Node, at: KeyPath) -> Any:
         self.lines.setdefault(at, node.start_mark.line + 1)
+        if self.has_tag(node, at):
+            return None
         if isinstance(node, yaml.ScalarNode):
-            return self.scalar(node, at)
+            return _scalar(node)
         if id(node) in self.open_nodes:  # an alias inside its own anchor would recurse for ever
             self.problem(
                 "yaml_recursive_alias", "an alias refers to the node that contains it", node, at, "write it out"
@@ -111,8 +127,12 @@ class _Builder:
     def mapping(self, node: yaml.MappingNode, at: KeyPath) -> dict:
         result: dict = {}
         for key_node, value_node in node.value:
-            key = self.scalar(key_node, at) if isinstance(key_node, yaml.ScalarNode) else None
-            if key is None or isinstance(key, bool):
+            if self.has_tag(key_node, at):
+                continue
+            if not isinstance(key_node, yaml.ScalarNode):
+                self.problem("yaml_key", "a key must be text, got a list or a mapping", key_node, at, "write a word")
+                continue
+            if _scalar(key_node) is None or isinstance(_scalar(key_node), bool):
                 self.problem("yaml_key", f"a key must be text, got {key_node.value!r}", key_node, at, "quote the key")
                 continue
             key = key_node.value  # `0` and `1.0` as keys stay exactly as written
@@ -130,18 +150,10 @@ class _Builder:
             result[key] = self.value(value_node, path)
         return result
 
-    def scalar(self, node: yaml.ScalarNode, at: KeyPath) -> Any:
-        plain = node.style is None
-        explicit = node.tag if not node.tag.startswith("tag:yaml.org,2002:") else None
-        if explicit:
+    def has_tag(self, node: yaml.Node, at: KeyPath) -> bool:
+        if node.tag:
             self.problem("yaml_tag", f"tag {node.tag!r} is not allowed", node, at, "write a plain value")
-            return None
-        if not plain:
-            return node.value
-        for tag, pattern in _SCALARS:
-            if pattern.match(node.value):
-                return _convert(tag, node.value)
-        return node.value
+        return bool(node.tag)
 
     def problem(self, code: str, message: str, node: yaml.Node, at: KeyPath, hint: str) -> None:
         self.problems.append(
@@ -154,6 +166,16 @@ class _Builder:
                 hint=hint,
             )
         )
+
+
+def _scalar(node: yaml.ScalarNode) -> Any:
+    """The value of a scalar; what stands in quotes or in a block is text."""
+    if node.style is not None:
+        return node.value
+    for tag, pattern in _SCALARS:
+        if pattern.match(node.value):
+            return _convert(tag, node.value)
+    return node.value
 
 
 def _convert(tag: str, text: str) -> Any:

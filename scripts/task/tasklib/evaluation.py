@@ -13,6 +13,7 @@ from tasklib.files import read_jsonl, sha256_of_json, write_jsonl
 from tasklib.inference import Answer
 from tasklib.metrics import Interval, Metrics, Prediction, Primary
 from tasklib.paths import TaskPaths
+from tasklib.runs import RunRecord
 from tasklib.schema import RunConfig, TaskDefinition
 
 
@@ -162,10 +163,12 @@ def _cached(folder: Path, identity: str) -> Result | None:
     return Result(found, [Prediction.model_validate(row) for row in read_jsonl(folder / "predictions.jsonl")])
 
 
-def run_identity(definition: TaskDefinition, config: RunConfig, data: Rows, run_sha256: str) -> str:
-    """Everything that a run's metrics.json depends on."""
-    parts = [run_sha256, data.split, data.sha256, definition.evaluation.model_dump(), config.generation.model_dump()]
-    return sha256_of_json([*parts, _definition_parts(definition), bootstrap.N_RESAMPLES])
+def run_identity(definition: TaskDefinition, config: RunConfig, data: Rows, record: RunRecord) -> str:
+    """Everything that a run's metrics.json depends on; training again makes another run of the same config."""
+    parts = [record.identity["sha256"], record.finished_at, data.split, data.sha256, config.generation.model_dump()]
+    return sha256_of_json(
+        [*parts, definition.evaluation.model_dump(), _definition_parts(definition), bootstrap.N_RESAMPLES]
+    )
 
 
 def _definition_parts(definition: TaskDefinition) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, field_validator, model_validator
 
 from tasklib import documents, task_types
 from tasklib.cli import ExitCode
@@ -53,15 +53,16 @@ class DataSpec(Strict):
     normalize: list[Literal["nfkc"]] = Field([], description="declared steps that change the texts")
     split: SplitSpec = SplitSpec()
 
-    @model_validator(mode="after")
-    def _files_are_one_pool_or_named_splits(self) -> DataSpec:
-        if "all" in self.files and len(self.files) > 1:
-            raise ValueError("files: use either 'all' or train/validation/test, not both")
-        if "all" not in self.files and "train" not in self.files:
-            raise ValueError("files: 'train' is missing (or put everything under 'all')")
-        if empty := [name for name, paths in self.files.items() if not paths]:
-            raise ValueError(f"files: {', '.join(empty)} has no file")
-        return self
+    @field_validator("files")
+    @classmethod
+    def _files_are_one_pool_or_named_splits(cls, files: dict[str, list[str]]) -> dict[str, list[str]]:
+        if "all" in files and len(files) > 1:
+            raise ValueError("use either 'all' or train/validation/test, not both")
+        if "all" not in files and "train" not in files:
+            raise ValueError("'train' is missing (or put everything under 'all')")
+        if empty := [name for name, paths in files.items() if not paths]:
+            raise ValueError(f"{', '.join(empty)} has no file")
+        return files
 
 
 class EvaluationSpec(Strict):
@@ -203,6 +204,7 @@ OWNED_TRAINING_FIELDS = {
     "chat_template_path": "the model's own chat template is used",
     "eos_token": "the model's own tokenizer is used",
     "pad_token": "the model's own tokenizer is used",
+    "bf16": "write base_model.dtype: bfloat16",
     "do_train": "the script sets it",
     "do_eval": "the script sets it",
     "do_predict": "run scripts/04_evaluate.py",
@@ -248,10 +250,10 @@ def check_definition(document: Document) -> TaskDefinition:
             f"task type {named!r} is not known",
             _legal(str(named), task_types.names()),
         )
-        raise TaskError(ExitCode.USAGE, [problem])
+        others = [p for p in _validate(TaskDefinition, document)[1] if p.field != "task"]
+        raise TaskError(ExitCode.USAGE, [problem, *others])
     definition, problems = _validate(definition_model(named), document)
-    if definition is not None:
-        problems = _definition_problems(definition, document)
+    problems += _not_in(problems, _definition_problems(named, document))
     if problems:
         raise TaskError(ExitCode.USAGE, problems)
     return definition
@@ -266,9 +268,8 @@ def check_config(document: Document, overrides: Sequence[str] = ()) -> RunConfig
     """Validates a parsed config after `--set` overrides. Raises TaskError (exit 2) with every problem found."""
     _require_mapping(document)
     document = _with_overrides(document, overrides)
-    problems = _passthrough_problems(document)
-    config, more = _validate(RunConfig, document)
-    problems = more + problems
+    config, problems = _validate(RunConfig, document)
+    problems += _not_in(problems, _passthrough_problems(document))
     if problems:
         raise TaskError(ExitCode.USAGE, problems)
     adapter = config.adapter
@@ -278,11 +279,19 @@ def check_config(document: Document, overrides: Sequence[str] = ()) -> RunConfig
     return config.model_copy(update={"adapter": adapter, "training": training})
 
 
-def _definition_problems(definition: TaskDefinition, document: Document) -> list[Problem]:
-    """What spans several keys or needs the task type: fields, decoding, metric names."""
-    module, problems = definition.task_type, []
-    for role in module.FIELDS:
-        if role not in definition.data.fields:
+def _not_in(problems: list[Problem], others: Iterable[Problem]) -> list[Problem]:
+    """Those of `others` whose key has no problem yet, so that one mistake is told once."""
+    fields = {problem.field for problem in problems}
+    return [problem for problem in others if problem.field not in fields]
+
+
+def _definition_problems(task_type: str, document: Document) -> list[Problem]:
+    """What needs the task type: fields, decoding, metric names. Looks at the data as they are, valid or not."""
+    module, problems = task_types.load(task_type), []
+    data, evaluation = (_mapping(document.data.get(key)) for key in ("data", "evaluation"))
+    fields = _mapping(data.get("fields"))
+    for role in module.FIELDS if "fields" in data else ():
+        if role not in fields:
             problems.append(
                 _problem(
                     document,
@@ -292,24 +301,26 @@ def _definition_problems(definition: TaskDefinition, document: Document) -> list
                     f"add '{role}: <column in the raw file>'",
                 )
             )
-    for role in definition.data.fields:
+    for role in fields:
         if role not in module.FIELDS:
             problems.append(
                 _problem(
                     document,
                     ("data", "fields", role),
                     "unknown_key",
-                    f"{role!r} is no field of task type {definition.task.type}",
+                    f"{role!r} is no field of task type {task_type}",
                     _legal(role, module.FIELDS),
                 )
             )
-    for key, value, legal in (
-        ("primary_metric", definition.primary_metric, module.PRIMARY_METRICS),
-        ("decoding", definition.evaluation.decoding, module.DECODINGS),
+    for key, default, legal in (
+        ("primary_metric", module.PRIMARY_METRIC, module.PRIMARY_METRICS),
+        ("decoding", EvaluationSpec().decoding, module.DECODINGS),
     ):
+        value = evaluation.get(key)
+        value = default if value is None else value
         if value not in legal:
             problems.append(
-                _problem(document, ("evaluation", key), "illegal_value", f"got {value!r}", _legal(value, legal))
+                _problem(document, ("evaluation", key), "illegal_value", f"got {value!r}", _legal(str(value), legal))
             )
     return problems
 
@@ -317,6 +328,7 @@ def _definition_problems(definition: TaskDefinition, document: Document) -> list
 def _passthrough_problems(document: Document) -> list[Problem]:
     """Checks the keys that go to PEFT and TRL under their own names."""
     problems = []
+    is_full = _mapping(document.data.get("adapter")).get("type") == "full"
     sections = (
         ("adapter", LORA_FIELDS, OWNED_ADAPTER_FIELDS, {}, {"type"}),
         ("training", SFT_FIELDS, OWNED_TRAINING_FIELDS, RENAMED_TRAINING_FIELDS, set()),
@@ -327,7 +339,10 @@ def _passthrough_problems(document: Document) -> list[Problem]:
             continue
         for key, value in values.items():
             at = (section, key)
-            if key in owned:
+            if section == "adapter" and is_full and key != "type":
+                message = f"adapter.{key} has no meaning with type: full"
+                problems.append(_problem(document, at, "owned_key", message, "remove it"))
+            elif key in owned:
                 problems.append(_problem(document, at, "owned_key", f"{section}.{key} may not be set here", owned[key]))
             elif key in renamed:
                 problems.append(_problem(document, at, "renamed_key", f"{section}.{key} is gone", renamed[key]))
@@ -344,18 +359,6 @@ def _passthrough_problems(document: Document) -> list[Problem]:
                         f"legal types: {', '.join(fields[key])}",
                     )
                 )
-    adapter = document.data.get("adapter")
-    if isinstance(adapter, dict) and adapter.get("type") == "full":
-        for key in set(adapter) - {"type"}:
-            problems.append(
-                _problem(
-                    document,
-                    ("adapter", key),
-                    "owned_key",
-                    f"adapter.{key} has no meaning with type: full",
-                    "remove it",
-                )
-            )
     return problems
 
 
@@ -379,7 +382,7 @@ def _from_pydantic(document: Document, model: type[BaseModel], item: Any) -> Pro
         return _problem(document, at, "illegal_value", f"got {value!r}", _legal(str(value), legal))
     message = item["msg"].removeprefix("Value error, ")
     got = "" if kind == "value_error" and isinstance(value, dict | BaseModel) else f", got {_short(value)}"
-    return _problem(document, at, "illegal_value", f"{message}{got}", "see task_definition.yaml in the task's README")
+    return _problem(document, at, "illegal_value", f"{message}{got}", "correct this value")
 
 
 def _legal_keys(model: type[BaseModel], at: KeyPath) -> list[str]:
@@ -394,7 +397,7 @@ def _legal_keys(model: type[BaseModel], at: KeyPath) -> list[str]:
 
 def _with_overrides(document: Document, overrides: Sequence[str]) -> Document:
     """A copy of the document with each `a.b=value` set; the value follows the rules of the YAML file."""
-    data, problems = copy.deepcopy(document.data), []
+    data, problems, overridden = copy.deepcopy(document.data), [], set()
     for override in overrides:
         key, separator, text = override.partition("=")
         parts = key.strip().split(".")
@@ -420,10 +423,14 @@ def _with_overrides(document: Document, overrides: Sequence[str]) -> Document:
                 )
             )
             continue
-        target[parts[-1]] = documents.parse_scalar(text)
+        try:
+            target[parts[-1]] = documents.parse_scalar(text)
+        except TaskError as error:
+            problems += [problem.model_copy(update={"field": key, "line": None}) for problem in error.problems]
+        overridden.add(tuple(parts))
     if problems:
         raise TaskError(ExitCode.USAGE, problems)
-    return Document(document.path, data, document.lines)
+    return Document(document.path, data, document.lines, frozenset(overridden))
 
 
 def _require_mapping(document: Document) -> None:
@@ -439,9 +446,20 @@ def _require_mapping(document: Document) -> None:
 
 
 def _problem(document: Document, at: KeyPath, code: str, message: str, hint: str) -> Problem:
-    return Problem(
-        code=code, message=message, file=document.path, line=document.line_of(at), field=dotted(at) or None, hint=hint
+    file, line = ("--set", None) if _is_overridden(document, at) else (document.path, document.line_of(at))
+    return Problem(code=code, message=message, file=file, line=line, field=dotted(at) or None, hint=hint)
+
+
+def _is_overridden(document: Document, at: KeyPath) -> bool:
+    """Whether what stands at `at` came from --set: the value, or a section that the file does not have."""
+    return any(
+        at[: len(key)] == key or (key[: len(at)] == at and at not in document.lines) for key in document.overridden
     )
+
+
+def _mapping(value: object) -> dict[str, Any]:
+    """`value` where it is a mapping; what is none has a problem of its own."""
+    return value if isinstance(value, dict) else {}
 
 
 def _nearest(value: str, legal: Iterable[str]) -> str:
