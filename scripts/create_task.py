@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import re
 import shlex
 import sys
@@ -19,6 +20,7 @@ BUNDLE = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(BUNDLE / "scripts" / "task"))
 
 from tasklib import cli  # noqa: E402 - the only copy of the schema lies in scripts/task
+from tasklib.summary import Problem, Summary, TaskError  # noqa: E402
 
 SKILL_VERSION = "0.1.0"
 DEFAULT_BASE_MODEL = "Qwen/Qwen3-0.6B"
@@ -63,7 +65,6 @@ def build_parser() -> cli.Parser:
 
 def create(args: argparse.Namespace) -> Any:
     from tasklib import builtin
-    from tasklib.summary import Problem, Summary, TaskError
 
     answers, base, lines = _answers(args)
     sources, problems = _data_files(answers, base)
@@ -116,7 +117,6 @@ def create(args: argparse.Namespace) -> Any:
 def _answers(args: argparse.Namespace) -> tuple[dict[str, Any], Path, dict[str, int]]:
     """The answers file with the flags over it, the folder that its data paths are relative to, and its key -> line."""
     from tasklib import documents
-    from tasklib.summary import Problem, TaskError
 
     answers: dict[str, Any] = {}
     base, lines = Path.cwd(), {}
@@ -136,6 +136,16 @@ def _answers(args: argparse.Namespace) -> tuple[dict[str, Any], Path, dict[str, 
                     )
                 ],
             )
+    if answers.get("schema_version", 1) != 1:
+        problem = Problem(
+            code="illegal_value",
+            message=f"got {answers['schema_version']!r}",
+            file=str(args.answers),
+            line=lines.get("schema_version"),
+            field="schema_version",
+            hint="legal: 1",
+        )
+        raise TaskError(cli.ExitCode.USAGE, [problem])
     task, data = _section(answers, "task"), _section(answers, "data")
     fields = _section(data, "fields")
     for section, key, value in (
@@ -158,7 +168,6 @@ def _answers(args: argparse.Namespace) -> tuple[dict[str, Any], Path, dict[str, 
 
 def _section(parent: dict[str, Any], key: str) -> dict[str, Any]:
     """The mapping below a key, made if absent. Raises TaskError (exit 2) for a value that is no mapping."""
-    from tasklib.summary import Problem, TaskError
 
     if parent.get(key) is None:
         parent[key] = {}
@@ -172,7 +181,6 @@ def _section(parent: dict[str, Any], key: str) -> dict[str, Any]:
 
 def _labels(text: str | None) -> dict[str, str] | None:
     """`a,b` or `a=正面,b=負面`. Raises TaskError (exit 2) for a label that stands twice."""
-    from tasklib.summary import Problem, TaskError
 
     if text is None:
         return None
@@ -189,7 +197,6 @@ def _labels(text: str | None) -> dict[str, str] | None:
 def _data_files(answers: dict[str, Any], base: Path) -> tuple[dict[str, list[Path]], list[Any]]:
     """Split -> existing files, and a problem for each that is missing."""
     from tasklib.records import READERS
-    from tasklib.summary import Problem
 
     files = _section(_section(answers, "data"), "files")
     if not files:
@@ -260,7 +267,6 @@ def _definition(answers: dict[str, Any], sources: dict[str, list[Path]], raw_nam
 def _complete_labels(definition: dict[str, Any], sources: dict[str, list[Path]], problems: list[Any]) -> list[Any]:
     """Checks the named columns against the files and fills `task.labels` from the data where none are given."""
     from tasklib.records import Row, read_rows
-    from tasklib.summary import Problem, TaskError
 
     if problems:
         return []
@@ -388,7 +394,6 @@ def _checked(texts: dict[str, str], answers: Path | None, lines: dict[str, int])
     """The definition and the config after the schema's checks. Raises TaskError (exit 2) with every problem of both,
     placed in the answers file, because the generated files do not exist yet."""
     from tasklib import documents, schema
-    from tasklib.summary import TaskError
 
     checked, problems = [], []
     for name, prefix, check in (
@@ -403,7 +408,7 @@ def _checked(texts: dict[str, str], answers: Path | None, lines: dict[str, int])
                 while nearest and nearest not in lines:
                     nearest = nearest.rpartition(".")[0]
                 place = {"file": str(answers), "line": lines[nearest]} if nearest else {"file": None, "line": None}
-                problems.append(problem.model_copy(update={"field": field, **place}))
+                problems.append(dataclasses.replace(problem, field=field, **place))
     if problems:
         raise TaskError(cli.ExitCode.USAGE, problems)
     return checked[0], checked[1]

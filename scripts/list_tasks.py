@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import shlex
 import sys
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent / "task"))
 
 from tasklib import cli
+from tasklib.summary import Problem, Summary, TaskError
 
 
 def build_parser() -> cli.Parser:
@@ -31,8 +33,6 @@ def build_parser() -> cli.Parser:
 
 
 def list_tasks(args: argparse.Namespace) -> Any:
-    from tasklib.summary import Problem, Summary, TaskError
-
     tasks, warnings = {}, []
     for folder in sorted(p.parent for p in args.tasks_dir.glob("[!.]*/task_definition.yaml")):
         try:
@@ -40,7 +40,7 @@ def list_tasks(args: argparse.Namespace) -> Any:
         except TaskError as error:
             first = error.problems[0]
             message = f"{folder.name}: {first.message}"
-            warnings.append(first.model_copy(update={"code": "task_unreadable", "message": message}))
+            warnings.append(dataclasses.replace(first, code="task_unreadable", message=message))
         except ValueError as error:
             warnings.append(
                 Problem(

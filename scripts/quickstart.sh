@@ -27,7 +27,7 @@ Environment $((downloaded - started)) s, pipeline $((SECONDS - downloaded)) s.
 Report: $task/benchmarks/baseline/test/report.html
 
 Next:
-  cd $task
+  cd $task${uv_home:+ && export PATH=\"$uv_home/bin:\$PATH\"}
   uv run python scripts/predict.py '第三季毛利率低於市場預期，公司下修全年展望'
   uv run python scripts/05_upload_hf.py --dry-run
   uv run $bundle/scripts/create_task.py --help     # your own data

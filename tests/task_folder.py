@@ -107,9 +107,12 @@ def jsonl(*rows: dict[str, Any]) -> str:
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
-def news(n: int, labels: tuple[str, ...] = ("good", "bad"), **more: Any) -> list[dict[str, Any]]:
+def news(n: int, labels: tuple[str, ...] = ("good", "bad"), prefix: str = "", **more: Any) -> list[dict[str, Any]]:
     """`n` rows of different texts, labels in turn."""
-    return [{"title": f"第{number}家公司的消息", "mood": labels[number % len(labels)], **more} for number in range(n)]
+    return [
+        {"title": f"{prefix}第{number}家公司的消息", "mood": labels[number % len(labels)], **more}
+        for number in range(n)
+    ]
 
 
 def sha256s(folder: Path) -> dict[str, str]:

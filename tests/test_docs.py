@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
 import shlex
+import sys
 from pathlib import Path
 
 import pytest
@@ -28,6 +30,7 @@ def parser_of(path: Path):
     name = "doc_" + path.stem
     spec = importlib.util.spec_from_file_location(name, path)
     module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look their module up by name
     spec.loader.exec_module(module)
     return module.build_parser()
 
@@ -113,3 +116,18 @@ def test_no_document_promises_a_part_that_does_not_exist():
     for document in DOCUMENTS:
         text = document.read_text(encoding="utf-8")
         assert [name for name in absent if name in text] == [], relative(document)
+
+
+def test_the_readmes_show_the_recorded_quickstart_and_nothing_else():
+    """tests/bench/quickstart.py measures, writes the result and fills both pages."""
+    spec = importlib.util.spec_from_file_location("bench_quickstart", BUNDLE / "tests/bench/quickstart.py")
+    bench = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(bench)
+    result = json.loads(bench.RESULT.read_text(encoding="utf-8"))
+    for name in ("README.md", "README.zh-TW.md"):
+        text = (BUNDLE / name).read_text(encoding="utf-8")
+        assert bench.table(result) in text and bench.fill(text, result) == text
+        assert not re.search(r"@[A-Z]+@", text)
+    verdicts = result["verdicts"]
+    assert verdicts["majority"] == verdicts["zero_shot"] == "better"  # as both pages say
+    assert result["macro_f1"]["tfidf_logreg"]["value"] > result["macro_f1"]["baseline"]["value"]

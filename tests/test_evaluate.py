@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from trainable_task import FULL, LEARNS, LORA, Task, environment, make_task
 
 pytestmark = pytest.mark.slow

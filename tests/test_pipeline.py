@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+
 from trainable_task import FULL, LEARNS, Task, environment
 
 pytestmark = pytest.mark.slow

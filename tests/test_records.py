@@ -6,9 +6,10 @@ import json
 import re
 
 import pytest
+
+from task_folder import write
 from tasklib.records import Row, read_rows
 from tasklib.summary import Problem
-from task_folder import write
 
 BOM = b"\xef\xbb\xbf"
 
@@ -24,10 +25,11 @@ def read(tmp_path, name, content):
 
 
 TWO_ROWS = [{"文字": "營收創高", "標籤": "good"}, {"文字": "虧損", "標籤": "bad"}]
+JSONL = '{"文字": "營收創高", "標籤": "good"}\n{"文字": "虧損", "標籤": "bad"}\n'
 SAME_ROWS = {
-    "jsonl": ("a.jsonl", '{"文字": "營收創高", "標籤": "good"}\n{"文字": "虧損", "標籤": "bad"}\n', [1, 2]),
-    "jsonl without a last newline": ("a.jsonl", '{"文字": "營收創高", "標籤": "good"}\n{"文字": "虧損", "標籤": "bad"}', [1, 2]),
-    "jsonl with blank lines": ("a.jsonl", '\n{"文字": "營收創高", "標籤": "good"}\n \n\n{"文字": "虧損", "標籤": "bad"}\n', [2, 5]),
+    "jsonl": ("a.jsonl", JSONL, [1, 2]),
+    "jsonl without a last newline": ("a.jsonl", JSONL.rstrip(), [1, 2]),
+    "jsonl with blank lines": ("a.jsonl", "\n" + JSONL.replace("\n", "\n \n\n"), [2, 5]),
     "json of one line": ("a.json", json.dumps(TWO_ROWS, ensure_ascii=False), [1, 1]),
     "json indented": ("a.json", json.dumps(TWO_ROWS, ensure_ascii=False, indent=1), [2, 6]),
     "json with escapes": ("a.json", json.dumps(TWO_ROWS, indent=1), [2, 6]),
@@ -51,13 +53,13 @@ def test_every_format_gives_the_same_rows_with_the_lines_they_start_on(tmp_path,
 
 
 CELLS = {
-    "newlines in quotes": ("a.csv", 'text,label\n"one\ntwo\n\nfive",good\nnext,bad\n', [(2, "one\ntwo\n\nfive"), (6, "next")]),
+    "newlines in quotes": ("a.csv", 'text,label\n"one\n\nthree",good\nnext,bad\n', [(2, "one\n\nthree"), (5, "next")]),
     "doubled quotes": ("a.csv", 'text,label\n"he said ""up""",good\n', [(2, 'he said "up"')]),
     "a delimiter in quotes": ("a.csv", 'text,label\n"3,000 units",good\n', [(2, "3,000 units")]),
     "a comma in a tsv": ("a.tsv", "text\tlabel\n3,000 units\tgood\n", [(2, "3,000 units")]),
     "spaces kept": ("a.csv", "text,label\n  edge  ,good\n", [(2, "  edge  ")]),
     "an empty cell": ("a.csv", "text,label\n,good\n", [(2, "")]),
-    "line separators inside JSON": ("a.jsonl", '{"text": "a\u2028b\x85c", "label": "good"}\n{"text": "d", "label": "x"}\n',
+    "line separators inside JSON": ("a.jsonl", '{"text": "a\u2028b\x85c"}\n{"text": "d"}\n',
                                     [(1, "a\u2028b\x85c"), (2, "d")]),
     "emoji as a pair of escapes": ("a.jsonl", '{"text": "\\ud83d\\ude00", "label": "good"}\n', [(1, "\U0001f600")]),
     "a very long cell": ("a.csv", "text,label\n" + "長" * 200_000 + ",good\n", [(2, "長" * 200_000)]),
@@ -94,9 +96,9 @@ FAULTS = {
     "a bare null": ("a.jsonl", f"null\n{GOOD}\n", "not_an_object", 1, "NoneType", [2]),
     "an array in a .jsonl": ("a.jsonl", f"[{GOOD}, {GOOD}]\n", "not_an_object", 1, "list", []),
     # JSON arrays
-    "an element that is broken": ("a.json", f'[\n{GOOD},\n{{"t" "x"}},\n{GOOD}\n]', "unparsable", 3, "':' delimiter", [2]),
-    "an element broken on its second line": ("a.json", f'[\n{GOOD},\n{{"t": 1,\n"u" 2}}\n]', "unparsable", 4, "delimiter", [2]),
-    "an element with a key twice": ("a.json", f'[\n{GOOD},\n\n{{"t": 1, "t": 2}}\n]', "unparsable", 4, "stands twice", [2]),
+    "a broken element": ("a.json", f'[\n{GOOD},\n{{"t" "x"}},\n{GOOD}\n]', "unparsable", 3, "':' delimiter", [2]),
+    "an element broken further in": ("a.json", f'[\n{GOOD},\n{{"t": 1,\n"u" 2}}\n]', "unparsable", 4, "delimiter", [2]),
+    "an element with a key twice": ("a.json", f'[\n{GOOD},\n\n{{"t": 1, "t": 2}}\n]', "unparsable", 4, "twice", [2]),
     "an element that is no object": ("a.json", f'[\n{GOOD},\n7,\n{GOOD}\n]', "not_an_object", 3, "int", [2, 4]),
     "an array cut after an element": ("a.json", f"[\n{GOOD},\n{GOOD}\n", "unparsable", 4, "expected ','", [2, 3]),
     "an array cut inside an element": ("a.json", f'[\n{GOOD},\n{{"t": "x', "unparsable", 3, "Unterminated", [2]),
@@ -126,10 +128,10 @@ FAULTS = {
     "an unknown extension": ("a.xlsx", "x", "unknown_format", None, ".xlsx", []),
     "no extension": ("data", "x", "unknown_format", None, "without extension", []),
     # encodings: the line, and the byte of it
-    "Big5": ("a.csv", "t,u\nok,1\n".encode() + "營收".encode("big5"), "not_utf8", 3, "byte 1 .* 0xc0", []),
+    "Big5": ("a.csv", b"t,u\nok,1\n" + "營收".encode("big5"), "not_utf8", 3, "byte 1 .* 0xc0", []),
     "a wrong byte inside a line": ("a.jsonl", b'{"t": "x"}\n{"t": "\xff"}\n', "not_utf8", 2, "byte 8 .* 0xff", []),
     "UTF-16": ("a.csv", "t,u\n1,2\n".encode("utf-16"), "not_utf8", 1, "byte 1 ", []),
-    "a character cut in half": ("a.csv", "t,u\n1,".encode() + "營".encode()[:2], "not_utf8", 2, "byte 3 ", []),
+    "a character cut in half": ("a.csv", b"t,u\n1," + "營".encode()[:2], "not_utf8", 2, "byte 3 ", []),
 }  # fmt: skip
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import BUNDLE
 from pydantic import BaseModel, ValidationError
 
+from conftest import BUNDLE
 from tasklib import schema
 from tasklib.cli import ExitCode
 from tasklib.documents import parse_yaml
@@ -181,8 +181,17 @@ def test_labels_that_are_digits_in_the_data_may_be_written_without_quotes():
     "files", ["{all: [a.csv, b.jsonl]}", "{train: [a.csv]}", "{train: [a], validation: [b], test: [c]}"]
 )
 def test_data_files_are_one_pool_or_named_splits(files):
-    loaded = definition(changed(DEFINITION, "{all: [data/raw/news.csv]}", files))
+    text = changed(DEFINITION, "{all: [data/raw/news.csv]}", files)
+    loaded = definition(re.sub(r"\n  split: .*", "", text))
     assert loaded.data.files == parse_yaml(files, "x").data
+
+
+def test_shares_that_nothing_is_drawn_for_are_refused_and_a_group_is_not():
+    files = "{train: [a], validation: [b], test: [c]}"
+    text = changed(DEFINITION, "{all: [data/raw/news.csv]}", files)
+    with pytest.raises(TaskError) as caught:
+        definition(re.sub(r"\n  split: .*", "\n  split: {validation: 0.1, group_by: who}", text))
+    assert [(p.code, p.field) for p in caught.value.problems] == [("unused_key", "data.split.validation")]
 
 
 @pytest.mark.parametrize("kind", ["lora", "qlora", "dora", "qdora"])

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+
 from trainable_task import FULL, LORA, Task, environment, make_task
 
 pytestmark = pytest.mark.slow

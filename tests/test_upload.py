@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from hub_server import Hub, Repo
 from huggingface_hub import ModelCard
 from safetensors.numpy import save_file
+
+from hub_server import Hub, Repo
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "scripts" / "task"))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import tomllib
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import StrEnum
 from typing import Any, Literal, Optional
 
 import pytest
+
 import update_upstream_fields
 from conftest import BUNDLE
-
 from tasklib import upstream_fields
 
 
@@ -21,7 +21,7 @@ def pins() -> dict[str, str]:
 
 def test_the_list_was_generated_from_the_pinned_versions():
     assert set(upstream_fields.VERSIONS) == {"peft", "trl", "transformers"}
-    assert upstream_fields.VERSIONS == {name: pins()[name] for name in upstream_fields.VERSIONS}
+    assert all(pins()[name] == version for name, version in upstream_fields.VERSIONS.items())
 
 
 @pytest.mark.slow
@@ -47,7 +47,7 @@ def test_fields_that_every_practitioner_knows_have_their_types(fields, name, kin
     assert fields[name] == kinds
 
 
-class Strategy(str, Enum):
+class Strategy(StrEnum):
     NO = "no"
 
 

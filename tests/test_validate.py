@@ -7,6 +7,7 @@ import io
 import json
 
 import pytest
+
 from task_folder import LABELS, jsonl, make_task, news, run_script, write
 
 SCRIPT = "01_validate_data.py"
@@ -279,7 +280,7 @@ def report_of(task):
 
 
 @pytest.mark.parametrize(
-    ("language", "title", "heading"), [("zh-TW", "資料報告", "標籤分布"), ("en", "Data report", "Labels")]
+    ("language", "title", "heading"), [("zh-TW", "資料報告", "類別分布"), ("en", "Data report", "Labels")]
 )
 def test_the_data_report_is_in_the_tasks_language_with_real_counts(tmp_path, language, title, heading):
     lengths = [*range(2, 12), *range(2, 12), *range(2, 12), *range(2, 12)]  # 40 texts, lengths 2 to 11

@@ -79,7 +79,7 @@ LEARNS = {"num_train_epochs": 8, "learning_rate": 3e-3}
 
 
 def make_task(folder: Path, model: Path | str, n_rows: int = 60, **sections: Any) -> Task:
-    """A converted task of two easy, balanced classes on the given base model; `sections` replace those of its config."""
+    """A converted task of two easy, balanced classes on `model`; `sections` replace those of its config."""
     folder.mkdir(parents=True)
     shutil.copytree(BUNDLE / "scripts" / "task", folder / "scripts", ignore=shutil.ignore_patterns("__pycache__"))
     rows = []

@@ -5,12 +5,9 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from tasklib import cli
-
-if TYPE_CHECKING:
-    from tasklib.summary import Summary
+from tasklib.summary import Summary, TaskError
 
 
 def build_parser() -> cli.Parser:
@@ -28,7 +25,6 @@ def build_parser() -> cli.Parser:
 def convert(args: argparse.Namespace) -> Summary:
     from tasklib import conversion, dataset, schema
     from tasklib.paths import task_paths
-    from tasklib.summary import Summary, TaskError
 
     paths = task_paths(args.task_dir)
     definition = schema.load_definition(paths.definition)

@@ -6,12 +6,10 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tasklib import cli
-
-if TYPE_CHECKING:
-    from tasklib.summary import Summary
+from tasklib.summary import Problem, Summary, TaskError
 
 
 def build_parser() -> cli.Parser:
@@ -35,7 +33,6 @@ def build_parser() -> cli.Parser:
 def train(args: argparse.Namespace) -> Summary:
     from tasklib import conversion, models, prompts, runs, schema, tokenized
     from tasklib.paths import config_path, task_paths
-    from tasklib.summary import Summary
 
     paths = task_paths(args.task_dir)
     definition = schema.load_definition(paths.definition)
@@ -97,7 +94,6 @@ def train(args: argparse.Namespace) -> Summary:
 def _already_finished(folder: Path, identity: dict, name: str, args: argparse.Namespace) -> bool:
     """Whether there is nothing to do. Raises TaskError (exit 2) when the folder holds another or an unfinished run."""
     from tasklib import runs
-    from tasklib.summary import Problem, TaskError
 
     record = runs.read_record(folder)
     if record is None or args.force:
@@ -188,7 +184,7 @@ def _with_adapter(model: Any, config: Any) -> Any:
         checkpointing = bool(config.training.model_extra.get("activation_checkpointing"))
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=checkpointing)
     lora = LoraConfig(task_type="CAUSAL_LM", use_dora=config.adapter.uses_dora, **fields)
-    return get_peft_model(model, lora)
+    return get_peft_model(model, lora, autocast_adapter_dtype=config.adapter.autocast_adapter_dtype)
 
 
 def _arguments(config: Any, folder: Path, *, has_validation: bool) -> Any:
@@ -216,8 +212,8 @@ def _arguments(config: Any, folder: Path, *, has_validation: bool) -> Any:
 
 def _score_only_labelled_positions() -> None:
     """On CPU, TRL's loss runs the language-model head over every position of the batch, labelled or not, because it
-    ties that choice to Triton. Letting it take the compact path leaves the loss unchanged and saves a third of the time
-    (tests/test_train_loss.py holds both). The name is private: trl is pinned, and a missing name fails here."""
+    ties that choice to Triton. Letting it take the compact path saves that time and leaves the loss unchanged
+    (tests/test_train.py). The name is private: trl is pinned, and a missing name fails here."""
     from trl.trainer import utils
 
     if not callable(utils._use_triton):

@@ -5,12 +5,10 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tasklib import cli
-
-if TYPE_CHECKING:
-    from tasklib.summary import Summary
+from tasklib.summary import Problem, Summary
 
 
 def build_parser() -> cli.Parser:
@@ -111,7 +109,6 @@ def _evaluate_run(paths: Any, definition: Any, config: Any, data: Any, record: A
 
 def _baselines_summary(paths: Any, definition: Any, config: Any, data: Any, args: argparse.Namespace) -> Any:
     from tasklib import evaluation
-    from tasklib.summary import Summary
 
     names = evaluation.baseline_names(definition)
     found = {} if args.dry_run else {b: evaluation.baseline(paths, definition, config, data, b).metrics for b in names}
@@ -128,7 +125,6 @@ def _summary(
     paths: Any, config: Any, found: Any, folder: Any, args: argparse.Namespace, name: str, *, skipped: bool
 ) -> Any:
     """Status gate_failed (exit 5) when the gate was not met, also when that was found by an earlier call."""
-    from tasklib.summary import Problem, Summary
 
     base = f"--config {args.config}" + (f" --limit {args.limit}" if args.limit else "")
     if found is None:

@@ -9,12 +9,10 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tasklib import cli
-
-if TYPE_CHECKING:
-    from tasklib.summary import Summary
+from tasklib.summary import Problem, Summary, TaskError
 
 PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib"}
 UPLOADED = {".safetensors", ".json", ".jinja", ".txt", ".model", ".tiktoken"}
@@ -58,7 +56,6 @@ class Run:
 def upload(args: argparse.Namespace) -> Summary:
     from tasklib import files, hub, models
     from tasklib.paths import task_paths
-    from tasklib.summary import Summary
 
     models.quiet_libraries()
     paths = task_paths(args.task_dir)
@@ -126,7 +123,6 @@ def _checked_run(paths: Any, definition: Any, args: argparse.Namespace) -> tuple
 def _results(paths: Any, definition: Any, config: Any, record: Any, name: str, limit: int | None) -> dict[str, Any]:
     """Split -> metrics of this very run. Raises TaskError (exit 4) when there are none, or one is out of date."""
     from tasklib import conversion, evaluation, metrics
-    from tasklib.summary import Problem, TaskError
 
     found = {split: metrics.read(paths.benchmark(name, split)) for split in ("test", "validation")}
     found = {split: result for split, result in found.items() if result is not None}
@@ -173,7 +169,6 @@ def _baselines(paths: Any, definition: Any, config: Any, result: Any) -> dict[st
 
 def _weights(paths: Any, name: str, config: Any) -> tuple[dict[str, Path], list, list]:
     """Files of adapter/ or model/ by their name in the repository, problems as (exit code, problem), and warnings."""
-    from tasklib.summary import Problem
 
     full = config.adapter.type == "full"
     folder = paths.run(name) / ("model" if full else "adapter")
@@ -222,7 +217,6 @@ def _safetensors_fault(path: Path) -> str | None:
 def _card_warnings(run: Run) -> list:
     """What the reader of the card will miss, or its owner should know before it is published."""
     from tasklib import cards
-    from tasklib.summary import Problem
 
     result, where, warnings = cards.headline(run.results), "task_definition.yaml", []
     if run.definition.hub.license is None:

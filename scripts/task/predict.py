@@ -7,12 +7,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tasklib import cli
-
-if TYPE_CHECKING:
-    from tasklib.summary import Summary
+from tasklib.summary import Problem, Summary, TaskError
 
 
 def build_parser() -> cli.Parser:
@@ -40,7 +38,6 @@ def build_parser() -> cli.Parser:
 def predict(args: argparse.Namespace) -> Summary:
     from tasklib import files, inference, models, progress, prompts, runs, schema
     from tasklib.paths import config_path, task_paths
-    from tasklib.summary import Summary
 
     paths = task_paths(args.task_dir)
     definition = schema.load_definition(paths.definition)
@@ -80,18 +77,19 @@ def predict(args: argparse.Namespace) -> Summary:
 
 
 def _prefix(paths: Any, definition: Any) -> list[dict[str, str]]:
-    """The system message and worked examples exactly as the training rows had them."""
+    """The system message and worked examples exactly as the rows of validation and test have them."""
     from tasklib import conversion, prompts
 
-    if definition.prompt.n_few_shot:
-        return conversion.load_split(paths, "train")[0]["prompt"][:-1]
-    return prompts.prefix_messages(definition, [])
+    if not definition.prompt.n_few_shot:
+        return prompts.prefix_messages(definition, [])
+    rows = conversion.load_split(paths, "train")
+    records = [definition.task_type.Record(**row["record"]) for row in rows]
+    return prompts.prefix_messages(definition, prompts.choose_shots(definition, records))
 
 
 def _records(args: argparse.Namespace, definition: Any) -> list[Any]:
     """The rows to answer, checked. Raises TaskError (exit 2 for no input, exit 3 with every bad row)."""
     from tasklib.records import Row, read_rows
-    from tasklib.summary import Problem, TaskError
 
     module, fields = definition.task_type, definition.data.fields
     if args.file and args.texts:
@@ -132,7 +130,6 @@ def _records(args: argparse.Namespace, definition: Any) -> list[Any]:
 
 def _plain_texts(args: argparse.Namespace) -> list[tuple[str, int, str]]:
     """(source, line, text): arguments as they are; otherwise the non-blank lines of the file or of standard input."""
-    from tasklib.summary import Problem, TaskError
 
     if args.texts:
         return [("argument", n, text) for n, text in enumerate(args.texts, start=1)]

@@ -12,7 +12,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasklib.cli import ExitCode
+from tasklib.exit_codes import ExitCode
 from tasklib.files import new_folder, sha256_of
 from tasklib.summary import Problem, TaskError
 

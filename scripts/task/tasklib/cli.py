@@ -7,37 +7,20 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import difflib
-import json
+import io
 import os
 import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from enum import IntEnum
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, NoReturn
+from typing import IO, NoReturn
 
-if TYPE_CHECKING:
-    from tasklib.summary import Summary
-
-
-class ExitCode(IntEnum):
-    """What the exit status of every script means."""
-
-    OK = 0
-    BUG = 1
-    USAGE = 2
-    DATA = 3
-    PREREQUISITE = 4
-    GATE = 5
-    INTERRUPTED = 130
-
-
-EXIT_CODE_HELP = """exit codes:
-  0 ok            1 a bug in the script       2 usage or configuration
-  3 data invalid  4 prerequisite missing      5 quality gate not met
-  130 interrupted"""
+from tasklib.exit_codes import EXIT_CODE_HELP, ExitCode
+from tasklib.files import to_json
+from tasklib.summary import Problem, Summary, TaskError
 
 
 class UsageError(Exception):
@@ -123,7 +106,7 @@ def run(parser: Parser, body: Callable[[argparse.Namespace], Summary], argv: Seq
 
 
 def _shown(summary: Summary, code: ExitCode, as_json: bool) -> str:
-    return to_json(summary.model_dump(mode="json")) if as_json else summary.to_text(code)
+    return to_json(dataclasses.asdict(summary)) if as_json else summary.to_text(code)
 
 
 def _run_body(parser: Parser, body: Callable, argv: list[str]) -> tuple[Summary, ExitCode]:
@@ -133,28 +116,30 @@ def _run_body(parser: Parser, body: Callable, argv: list[str]) -> tuple[Summary,
     with contextlib.suppress(ValueError):  # not in the main thread: leave signals alone
         signal.signal(signal.SIGTERM, terminate)
     try:
-        args = parser.parse_args(argv)
-        from tasklib.summary import Problem, Summary, TaskError
+        summary = body(parser.parse_args(argv))
+        return summary, ExitCode.GATE if summary.status == "gate_failed" else ExitCode.OK
     except UsageError as error:
-        from tasklib.summary import Problem, Summary
-
         problem = Problem(code="usage", message=str(error), hint="run with --help to see the legal flags")
         return Summary.failed(parser.stage, [problem]), ExitCode.USAGE
-    try:
-        summary = body(args)
-        return summary, ExitCode.GATE if summary.status == "gate_failed" else ExitCode.OK
     except TaskError as error:
         return Summary.failed(parser.stage, error.problems, next=error.next), error.exit_code
     except KeyboardInterrupt:
         problem = Problem(code="interrupted", message="interrupted", hint="run the same command again to continue")
         return Summary.failed(parser.stage, [problem]), ExitCode.INTERRUPTED
+    except ModuleNotFoundError as error:
+        if (error.name or "tasklib").startswith("tasklib"):
+            return _bug(parser.stage, error)
+        problem = Problem(
+            code="package_missing",
+            message=f"the Python package {error.name} is not installed for {sys.executable}",
+            hint="run the script through uv in the task folder: uv run python scripts/…",
+        )
+        return Summary.failed(parser.stage, [problem]), ExitCode.PREREQUISITE
     except Exception as error:
         return _bug(parser.stage, error)
 
 
 def _bug(stage: str, error: Exception) -> tuple[Summary, ExitCode]:
-    from tasklib.summary import Problem, Summary
-
     traceback.print_exception(error, file=sys.stderr)
     problem = Problem(
         code="internal_error",
@@ -168,6 +153,8 @@ def _bug(stage: str, error: Exception) -> tuple[Summary, ExitCode]:
 def _stdout_for_summary(as_json: bool) -> Iterator:
     """Yields the stream for the summary; with `as_json` everything else, child processes too, goes to stderr."""
     if not as_json:
+        if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+            sys.stdout.reconfigure(errors="backslashreplace")  # what a terminal cannot show must not hide the rest
         yield sys.stdout
         return
     sys.stdout.flush()
@@ -191,8 +178,3 @@ def _flush_buffers(stdout: IO[str]) -> None:
 
     stdout.flush()
     ctypes.CDLL(None).fflush(None)
-
-
-def to_json(value: object) -> str:
-    """JSON as the project writes it to files: UTF-8 kept, keys in the order given, NaN refused."""
-    return json.dumps(value, ensure_ascii=False, allow_nan=False)

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from tasklib import dataset, prompts, splits
-from tasklib.cli import ExitCode, to_json
 from tasklib.dataset import Example
-from tasklib.files import new_folder, read_json, read_jsonl, sha256_of, sha256_of_json, write_json, write_jsonl
+from tasklib.exit_codes import ExitCode
+from tasklib.files import new_folder, read_json, read_jsonl, sha256_of, sha256_of_json, to_json, write_json, write_jsonl
 from tasklib.paths import TaskPaths
 from tasklib.schema import TaskDefinition
 from tasklib.summary import Problem, TaskError
@@ -19,14 +19,12 @@ MANIFEST_VERSION = 1
 
 def to_conversations(definition: TaskDefinition, examples: Sequence[Example]) -> dict[str, list[dict]]:
     """Split name -> rows `{id, source, record, prompt, completion}`. Raises TaskError (exit 3) for an empty split."""
-    module, spec = definition.task_type, definition.data
+    module = definition.task_type
     names = dataset.split_names(definition)
-    if "all" in spec.files:
-        shares = {name: getattr(spec.split, name) for name in names if name != "train"}
-        golds = [str(module.gold(example.record)) for example in examples]
-        assigned = splits.assign(examples, golds, shares, spec.split.seed)
-    else:
-        assigned = [example.split for example in examples]
+    pool = [example for example in examples if example.split in ("all", "train")]
+    golds = [str(module.gold(example.record)) for example in pool]
+    drawn = iter(splits.assign(pool, golds, dataset.drawn_shares(definition), definition.data.split.seed))
+    assigned = [next(drawn) if example.split in ("all", "train") else example.split for example in examples]
     by_split = {name: [e for e, split in zip(examples, assigned, strict=True) if split == name] for name in names}
     _require_rows(by_split)
     chosen = prompts.choose_shots(definition, [e.record for e in by_split["train"]])

@@ -192,8 +192,13 @@ def _duplicate_warnings(dataset: Dataset, definition: TaskDefinition) -> Iterato
 
 
 def split_names(definition: TaskDefinition) -> tuple[str, ...]:
-    """The splits that this task will have."""
-    if "all" not in definition.data.files:
-        return tuple(name for name in SPLITS if name in definition.data.files)
-    spec = definition.data.split
-    return tuple(name for name in SPLITS if name == "train" or getattr(spec, name) > 0)
+    """The splits that this task will have: those with files of their own, and those that a share is drawn for."""
+    drawn = drawn_shares(definition)
+    return tuple(name for name in SPLITS if name == "train" or name in definition.data.files or name in drawn)
+
+
+def drawn_shares(definition: TaskDefinition) -> dict[str, float]:
+    """The splits without files of their own -> the share of the remaining rows that is drawn for them."""
+    files, spec = definition.data.files, definition.data.split
+    shares = {name: getattr(spec, name) for name in ("validation", "test") if name not in files}
+    return {name: share for name, share in shares.items() if share > 0}

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from tasklib.cli import ExitCode
+from tasklib.exit_codes import ExitCode
 from tasklib.summary import Problem, TaskError
 
 KeyPath = tuple[str | int, ...]
@@ -17,7 +17,7 @@ KeyPath = tuple[str | int, ...]
 _SCALARS = [  # the YAML 1.2 core schema, so that a Norwegian country code is not a boolean
     ("tag:yaml.org,2002:null", re.compile(r"^(~|null|Null|NULL|)$")),
     ("tag:yaml.org,2002:bool", re.compile(r"^(true|True|TRUE|false|False|FALSE)$")),
-    ("tag:yaml.org,2002:int", re.compile(r"^[-+]?[0-9]+$")),
+    ("tag:yaml.org,2002:int", re.compile(r"^[-+]?[0-9]{1,4000}$")),
     ("tag:yaml.org,2002:float", re.compile(r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$")),
 ]
 
@@ -69,8 +69,12 @@ def load_yaml(path: Path, shown_as: str | None = None) -> Document:
 
 def parse_yaml(text: str, shown: str) -> Document:
     """Parses YAML text that was read from `shown`. Raises TaskError (exit 2)."""
+    builder = _Builder(shown)
     try:
         node = yaml.compose(text, Loader=_Loader)
+        data = None if node is None else builder.value(node, ())
+    except RecursionError:
+        raise _syntax_error(shown, "brackets are nested too deeply", None) from None
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         raise _syntax_error(shown, f"character U+{error.character:04X}: {error.reason}", line) from None
@@ -79,8 +83,6 @@ def parse_yaml(text: str, shown: str) -> Document:
         if mark and error.context_mark and mark.index >= len(text):  # never closed: say where it was opened
             mark = error.context_mark
         raise _syntax_error(shown, error.problem or str(error), mark.line + 1 if mark else None) from None
-    builder = _Builder(shown)
-    data = None if node is None else builder.value(node, ())
     if builder.problems:
         raise TaskError(ExitCode.USAGE, builder.problems)
     return Document(shown, data, builder.lines)

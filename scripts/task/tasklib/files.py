@@ -12,7 +12,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from tasklib.cli import to_json
+
+def to_json(value: object) -> str:
+    """JSON as the project writes it to files: UTF-8 kept, keys in the order given, NaN refused."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
 def write_text(path: Path, text: str) -> None:

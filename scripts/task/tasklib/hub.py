@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tasklib.cli import ExitCode
+from tasklib.exit_codes import ExitCode
 from tasklib.summary import Problem, TaskError
 
 # What 05_upload_hf.py puts into a repository; nothing else is ever removed from one.

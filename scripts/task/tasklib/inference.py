@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tasklib import decoding, prompts
-from tasklib.cli import ExitCode
+from tasklib.exit_codes import ExitCode
 from tasklib.schema import RunConfig, TaskDefinition
 from tasklib.summary import Problem, TaskError
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tasklib import builtin
-from tasklib.cli import ExitCode
+from tasklib.exit_codes import ExitCode
 from tasklib.schema import BaseModelSpec, RunConfig
 from tasklib.summary import Problem, TaskError
 
@@ -102,7 +102,7 @@ def load_trained(config: RunConfig, run_folder: Path) -> Any:
         )
     else:
         model = peft.PeftModel.from_pretrained(
-            load_base(config), run_folder / "adapter", autocast_adapter_dtype=config.adapter.is_quantized
+            load_base(config), run_folder / "adapter", autocast_adapter_dtype=config.adapter.autocast_adapter_dtype
         )
     return model.eval()
 
@@ -115,7 +115,7 @@ def device() -> str:
 
 
 def attention(spec: BaseModelSpec) -> str:
-    """`auto`: sdpa on a GPU; eager on CPU, where it measured 1.13 times faster on short rows (tests/bench)."""
+    """`auto`: sdpa on a GPU; eager on CPU, where it is the faster of the two on short rows."""
     if spec.attn_implementation != "auto":
         return spec.attn_implementation
     return "eager" if device() == "cpu" else "sdpa"

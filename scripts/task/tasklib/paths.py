@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasklib.cli import ExitCode
+from tasklib.exit_codes import ExitCode
 from tasklib.summary import Problem, TaskError
 
 

@@ -9,7 +9,7 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
-from tasklib.cli import ExitCode
+from tasklib.exit_codes import ExitCode
 from tasklib.files import sha256_of_json
 from tasklib.schema import TaskDefinition
 from tasklib.summary import Problem, TaskError

@@ -15,8 +15,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from tasklib.cli import ExitCode
 from tasklib.conversion import MANIFEST_VERSION
+from tasklib.exit_codes import ExitCode
 from tasklib.files import read_json, sha256_of, sha256_of_json, write_json
 from tasklib.paths import TaskPaths
 from tasklib.schema import RunConfig, TaskDefinition

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import difflib
 import functools
 import math
@@ -13,8 +14,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, field_validator, model_validator
 
 from tasklib import documents, task_types
-from tasklib.cli import ExitCode
 from tasklib.documents import Document, KeyPath, dotted
+from tasklib.exit_codes import ExitCode
 from tasklib.summary import Problem, TaskError
 from tasklib.upstream_fields import LORA_FIELDS, SFT_FIELDS
 
@@ -35,6 +36,8 @@ class PromptSpec(Strict):
 
 
 class SplitSpec(Strict):
+    """How rows without a split of their own are divided: those of `all`, or of `train` where a split has no file."""
+
     validation: float = Field(0.1, ge=0, lt=1, description="share of the rows")
     test: float = Field(0.2, ge=0, lt=1, description="share of the rows")
     seed: int = 42
@@ -123,6 +126,9 @@ class AdapterSpec(BaseModel):
 
     model_config = ConfigDict(extra="allow", frozen=True, strict=True)
     type: Literal["lora", "qlora", "dora", "qdora", "full"] = "lora"
+    autocast_adapter_dtype: bool = Field(
+        True, description="PEFT's own argument: false keeps adapters of a bf16 model in bf16, faster on CPU"
+    )
 
     @property
     def is_quantized(self) -> bool:
@@ -209,6 +215,7 @@ OWNED_TRAINING_FIELDS = {
     "do_eval": "the script sets it",
     "do_predict": "run scripts/04_evaluate.py",
     "packing": "one row is one example",
+    "eval_packing": "one row is one example",
     "truncation_mode": "an answer is never cut: raise training.max_length",
     "use_cpu": "hide the GPU with CUDA_VISIBLE_DEVICES= in the environment",
     "gradient_checkpointing": "write activation_checkpointing, its name since transformers 5",
@@ -274,7 +281,7 @@ def check_config(document: Document, overrides: Sequence[str] = ()) -> RunConfig
         raise TaskError(ExitCode.USAGE, problems)
     adapter = config.adapter
     if adapter.type != "full":
-        adapter = AdapterSpec(**{"type": adapter.type, **LORA_DEFAULTS, **adapter.peft_fields})
+        adapter = AdapterSpec(**{**LORA_DEFAULTS, **adapter.model_dump()})
     training = TrainingSpec(**{**TRAINING_DEFAULTS, **config.training.model_dump()})
     return config.model_copy(update={"adapter": adapter, "training": training})
 
@@ -312,6 +319,10 @@ def _definition_problems(task_type: str, document: Document) -> list[Problem]:
                     _legal(role, module.FIELDS),
                 )
             )
+    if set(SPLITS) <= set(_mapping(data.get("files"))):
+        message = "it does nothing: train, validation and test have files of their own"
+        unused = [key for key in _mapping(data.get("split")) if key != "group_by"]
+        problems += [_problem(document, ("data", "split", key), "unused_key", message, "remove it") for key in unused]
     for key, default, legal in (
         ("primary_metric", module.PRIMARY_METRIC, module.PRIMARY_METRICS),
         ("decoding", EvaluationSpec().decoding, module.DECODINGS),
@@ -330,7 +341,7 @@ def _passthrough_problems(document: Document) -> list[Problem]:
     problems = []
     is_full = _mapping(document.data.get("adapter")).get("type") == "full"
     sections = (
-        ("adapter", LORA_FIELDS, OWNED_ADAPTER_FIELDS, {}, {"type"}),
+        ("adapter", LORA_FIELDS, OWNED_ADAPTER_FIELDS, {}, set(AdapterSpec.model_fields)),
         ("training", SFT_FIELDS, OWNED_TRAINING_FIELDS, RENAMED_TRAINING_FIELDS, set()),
     )
     for section, fields, owned, renamed, own_keys in sections:
@@ -426,7 +437,7 @@ def _with_overrides(document: Document, overrides: Sequence[str]) -> Document:
         try:
             target[parts[-1]] = documents.parse_scalar(text)
         except TaskError as error:
-            problems += [problem.model_copy(update={"field": key, "line": None}) for problem in error.problems]
+            problems += [dataclasses.replace(problem, field=key, line=None) for problem in error.problems]
         overridden.add(tuple(parts))
     if problems:
         raise TaskError(ExitCode.USAGE, problems)

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
-
-from tasklib.cli import ExitCode
+from tasklib.exit_codes import ExitCode
 
 MAX_PROBLEMS_PER_CODE = 20
 
 
-class Problem(BaseModel):
+@dataclass(frozen=True, kw_only=True)
+class Problem:
     """One thing that is wrong: what (with the value got), where, and what to do next."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     code: str
     message: str
@@ -45,20 +43,19 @@ class TaskError(Exception):
         super().__init__("; ".join(problem.message for problem in self.problems))
 
 
-class Summary(BaseModel):
+@dataclass(frozen=True, kw_only=True)
+class Summary:
     """The result of one script: printed as text, or as the one JSON object of `--json`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     schema_version: Literal[1] = 1
     stage: str
     status: Literal["ok", "skipped", "gate_failed", "error"]
     run: str | None = None
-    outputs: dict[str, Any] = {}
-    counts: dict[str, int] = {}
-    metrics: dict[str, Any] = {}
-    warnings: list[Problem] = []
-    errors: list[Problem] = []
+    outputs: dict[str, Any] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    warnings: list[Problem] = field(default_factory=list)
+    errors: list[Problem] = field(default_factory=list)
     next: str | None = None
 
     @classmethod

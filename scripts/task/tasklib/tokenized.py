@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tasklib import prompts
-from tasklib.cli import ExitCode
+from tasklib.exit_codes import ExitCode
 from tasklib.summary import Problem, TaskError
 
 IGNORED = -100  # the label that PyTorch's cross entropy leaves out

@@ -25,12 +25,14 @@ INPUT_FIELDS = ("text",)  # what predict.py needs
 BASELINES = ("majority", "tfidf_logreg")
 
 
-def _labels_from_list(value: Any) -> Any:
-    """`[a, b]` means that the model writes the labels as they stand in the data."""
+def _as_mapping(value: Any) -> Any:
+    """`[a, b]` means that the model writes the labels as they stand in the data; a number stands for its digits."""
     if isinstance(value, list):
         if len(set(map(str, value))) != len(value):
             raise ValueError("a label stands twice")
-        return {label if isinstance(label, str) else str(label): label for label in value}
+        value = {str(label): label for label in value}
+    if isinstance(value, dict):
+        return {name: str(text) if type(text) is int else text for name, text in value.items()}
     return value
 
 
@@ -39,7 +41,7 @@ class Options(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
     type: Literal["classification"]
-    labels: Annotated[dict[str, str], BeforeValidator(_labels_from_list)] = Field(min_length=2)
+    labels: Annotated[dict[str, str], BeforeValidator(_as_mapping)] = Field(min_length=2)
 
     @field_validator("labels")
     @classmethod

@@ -1,0 +1,374 @@
+"""Laws that every file of tasklib/task_types/ keeps; a new task type is tested here without a line of its own."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import BaseModel, ValidationError
+
+from tasklib import baselines, schema, task_types
+from tasklib.answers import Fault, Scores
+from tasklib.documents import parse_yaml
+from tasklib.task_types import classification
+
+NAMES = task_types.names()
+MODULES = [task_types.load(name) for name in NAMES]
+every_type = pytest.mark.parametrize("module", MODULES, ids=NAMES)
+
+MODELS = ("Options", "Record")
+VALUES = ("FIELDS", "INPUT_FIELDS", "METHODS", "DECODINGS", "PRIMARY_METRIC", "PRIMARY_METRICS", "BASELINES",
+          "EXAMPLES", "EXAMPLE_OPTIONS")  # fmt: skip
+FUNCTIONS = ("read_record", "read_input", "normalized", "default_instruction", "prompt", "answer", "gold", "text_of",
+             "label_set", "parse", "count", "score_counts", "per_class", "score", "reward")  # fmt: skip
+
+# What a model may write instead of an answer.
+NASTY = ["", " ", "\n", "。", "\x00", "\x00\x1b[31m\x7f", "\ufeff", "\ud800", "🙂", "🙂" * 5_000, "x" * 100_000,
+         "我不知道", "ＮＡ", "null", "None", "NaN", "{}", "[]", '{"label": null}', '{"label": [', "<|im_end|>",
+         "<think>\n", "</s>", "A" * 50 + "\u0301", "\u202eright to left", "¯\\_(ツ)_/¯", "%s %d {0} {label} $x",
+         "'; DROP TABLE rows; --", "../../etc/passwd", "1e999", "\t\t\r\n", "？？？", "((((((((((", "\\",
+         "答案："]  # fmt: skip
+
+
+def golds(module):
+    return [module.gold(record) for record in module.EXAMPLES]
+
+
+def scored(module, predictions, records=None):
+    """Scores of predictions over the module's own examples."""
+    records = module.EXAMPLES if records is None else records
+    return module.score([module.gold(record) for record in records], predictions, module.EXAMPLE_OPTIONS)
+
+
+def values_of(scores):
+    """Every number of a Scores object, as JSON must hold it."""
+    return json.loads(json.dumps([scores.metrics, scores.per_class], allow_nan=False))
+
+
+def test_there_is_at_least_one_task_type_and_classification_is_one():
+    assert "classification" in NAMES and len(NAMES) == len(set(NAMES)) >= 1
+
+
+def test_a_name_that_is_no_file_is_no_task_type():
+    for name in ("", "nothing", "__init__", "../answers", "answers"):
+        with pytest.raises(KeyError):
+            task_types.load(name)
+
+
+@every_type
+def test_a_task_type_offers_every_name_of_the_contract_with_a_docstring(module):
+    for name in MODELS:
+        assert issubclass(getattr(module, name), BaseModel), name
+    assert all(hasattr(module, name) for name in VALUES), [name for name in VALUES if not hasattr(module, name)]
+    for name in FUNCTIONS:
+        assert callable(getattr(module, name)), name
+    assert module.__doc__
+
+
+@every_type
+def test_what_a_task_type_allows_is_known_to_the_rest_of_the_project(module):
+    fields = set(schema.RunConfig.model_fields["method"].annotation.__args__)
+    decodings = set(schema.EvaluationSpec.model_fields["decoding"].annotation.__args__)
+    assert module.METHODS and set(module.METHODS) <= fields
+    assert module.DECODINGS and set(module.DECODINGS) <= decodings
+    assert "score" not in module.DECODINGS or module.label_set(module.EXAMPLE_OPTIONS)
+    assert set(module.BASELINES) <= set(baselines.BY_NAME)
+    assert module.PRIMARY_METRIC in module.PRIMARY_METRICS
+    assert set(module.INPUT_FIELDS) <= set(module.FIELDS) and module.INPUT_FIELDS
+
+
+@every_type
+@pytest.mark.parametrize("model", ["Options", "Record"])
+def test_models_are_strict_frozen_and_know_no_other_key(module, model):
+    example = module.EXAMPLE_OPTIONS if model == "Options" else module.EXAMPLES[0]
+    values = example.model_dump()
+    assert getattr(module, model)(**values) == example
+    with pytest.raises(ValidationError):
+        getattr(module, model)(**values, surprise=1)
+    with pytest.raises(ValidationError):
+        example.__setattr__(next(iter(values)), next(iter(values.values())))
+
+
+@every_type
+def test_the_examples_are_many_and_different_and_cover_every_label(module):
+    texts = [module.text_of(record) for record in module.EXAMPLES]
+    assert len(texts) == len(set(texts)) >= 5
+    labels = module.label_set(module.EXAMPLE_OPTIONS)
+    if labels is not None:
+        assert set(golds(module)) == set(labels) and len(labels) >= 2
+
+
+@every_type
+def test_labels_and_their_answers_are_distinct(module):
+    labels = module.label_set(module.EXAMPLE_OPTIONS)
+    if labels is None:
+        assert "score" not in module.DECODINGS
+    else:
+        assert len(set(labels.values())) == len(labels) >= 2
+        assert all(answer.strip() and label.strip() for label, answer in labels.items())
+
+
+@every_type
+def test_the_examples_options_stand_in_a_definition_as_they_are(module):
+    text = json.dumps(
+        {
+            "schema_version": 1,
+            "name": "demo",
+            "task": module.EXAMPLE_OPTIONS.model_dump(),
+            "data": {"files": {"all": ["a.csv"]}, "fields": {role: role for role in module.FIELDS}},
+        }
+    )
+    definition = schema.check_definition(parse_yaml(text, "task_definition.yaml"))
+    assert definition.task == module.EXAMPLE_OPTIONS
+    assert definition.task_type is module and definition.primary_metric == module.PRIMARY_METRIC
+
+
+# Answers
+
+
+@every_type
+def test_every_gold_answer_parses_back_to_the_gold(module):
+    options = module.EXAMPLE_OPTIONS
+    for record in module.EXAMPLES:
+        answer = module.answer(record, options)
+        assert answer.strip()
+        for written in (answer, f" {answer}\n"):
+            assert module.parse(written, options) == module.gold(record), written
+
+
+@every_type
+def test_perfect_predictions_score_one_and_get_full_reward(module):
+    scores = scored(module, golds(module))
+    assert isinstance(scores, Scores)
+    assert all(scores.metrics[name] == 1.0 for name in module.PRIMARY_METRICS)
+    assert scores.undefined == []
+    for record in module.EXAMPLES:
+        assert module.reward(record, module.answer(record, module.EXAMPLE_OPTIONS), module.EXAMPLE_OPTIONS) == 1.0
+
+
+@every_type
+@pytest.mark.parametrize("text", NASTY, ids=lambda text: ascii(text)[:24])
+def test_nonsense_never_raises_and_never_scores_above_the_worst_real_answer(module, text):
+    options = module.EXAMPLE_OPTIONS
+    answers = [module.answer(record, options) for record in module.EXAMPLES]
+    parsed = module.parse(text, options)
+    score = scored(module, [parsed] * len(module.EXAMPLES)).metrics[module.PRIMARY_METRIC]
+    worst = min(
+        scored(module, [module.parse(answer, options)] * len(module.EXAMPLES)).metrics[module.PRIMARY_METRIC]
+        for answer in answers
+    )
+    assert score <= worst
+    for record in module.EXAMPLES:
+        rewards = [module.reward(record, answer, options) for answer in answers]
+        assert 0 <= module.reward(record, text, options) <= min(rewards)
+
+
+@every_type
+@settings(max_examples=200, deadline=None)
+@given(text=st.text(), number=st.integers(0, 1000))
+def test_any_text_can_be_parsed_scored_and_rewarded(module, text, number):
+    options, record = module.EXAMPLE_OPTIONS, module.EXAMPLES[number % len(module.EXAMPLES)]
+    reward = module.reward(record, text, options)
+    assert 0 <= reward <= 1 and math.isfinite(reward)
+    predictions = [module.parse(text, options)] * len(module.EXAMPLES)
+    values = values_of(scored(module, predictions))
+    assert values[0] and all(value is None or 0 <= value <= 1 for value in values[0].values())
+    labels = module.label_set(options)
+    if labels is not None:
+        assert predictions[0] is None or predictions[0] in labels
+
+
+@every_type
+def test_an_answer_wrapped_in_other_text_is_never_taken_for_another_answer(module):
+    options = module.EXAMPLE_OPTIONS
+    for record in module.EXAMPLES:
+        for frame in ("{}\n", "答案：{}", "Answer: {}.", "\u3000{}！", "**{}**", '{{"answer": "{}"}}'):
+            text = frame.format(module.answer(record, options))
+            assert module.parse(text, options) in (module.gold(record), None), text
+
+
+# Prompts
+
+
+@every_type
+def test_the_prompt_is_the_same_whatever_the_gold_answer_is(module):
+    options = module.EXAMPLE_OPTIONS
+    for record in module.EXAMPLES:
+        hidden = {role: value for role, value in record.model_dump().items() if role not in module.INPUT_FIELDS}
+        assert hidden
+        asked, faults = module.read_input({r: getattr(record, r) for r in module.INPUT_FIELDS}, options)
+        assert faults == []
+        prompts = {module.prompt(asked, options, "Judge.")}
+        for other in module.EXAMPLES:
+            twin = record.model_copy(update={role: getattr(other, role) for role in hidden})
+            prompts.add(module.prompt(twin, options, "Judge."))
+        assert prompts == {module.prompt(record, options, "Judge.")}
+
+
+@every_type
+def test_the_prompt_holds_the_instruction_and_the_whole_text(module):
+    for record in module.EXAMPLES:
+        prompt = module.prompt(record, module.EXAMPLE_OPTIONS, "Judge {this} $now %s.")
+        assert "Judge {this} $now %s." in prompt and module.text_of(record) in prompt
+
+
+@every_type
+@pytest.mark.parametrize("language", ["zh-TW", "en"])
+def test_the_default_instruction_names_every_answer_and_comes_in_both_languages(module, language):
+    text = module.default_instruction(module.EXAMPLE_OPTIONS, language)
+    assert text.strip()
+    for answer in (module.label_set(module.EXAMPLE_OPTIONS) or {}).values():
+        assert answer in text
+    assert module.default_instruction(module.EXAMPLE_OPTIONS, "zh-TW") != module.default_instruction(
+        module.EXAMPLE_OPTIONS, "en"
+    )
+
+
+# Reading
+
+
+@every_type
+def test_every_example_is_read_back_from_its_raw_row(module):
+    for record in module.EXAMPLES:
+        values = {role: getattr(record, role) for role in module.FIELDS}
+        assert module.read_record(values, module.EXAMPLE_OPTIONS) == (record, [])
+
+
+@every_type
+@pytest.mark.parametrize("bad", [None, "", "  ", 1.5, True], ids=repr)
+def test_a_bad_value_in_any_field_is_a_fault_of_that_field_and_gives_no_record(module, bad):
+    good = {role: getattr(module.EXAMPLES[0], role) for role in module.FIELDS}
+    for role in module.FIELDS:
+        record, faults = module.read_record({**good, role: bad}, module.EXAMPLE_OPTIONS)
+        assert record is None and [fault.role for fault in faults] == [role]
+        assert isinstance(faults[0], Fault) and faults[0].code and faults[0].message and faults[0].hint
+    for role in module.INPUT_FIELDS:
+        record, faults = module.read_input({**good, role: bad}, module.EXAMPLE_OPTIONS)
+        assert record is None and [fault.role for fault in faults] == [role]
+
+
+@every_type
+def test_all_faults_of_a_row_come_at_once(module):
+    record, faults = module.read_record({}, module.EXAMPLE_OPTIONS)
+    assert record is None and {fault.role for fault in faults} == set(module.FIELDS)
+
+
+@every_type
+def test_without_declared_steps_a_record_is_not_changed(module):
+    for record in module.EXAMPLES:
+        assert module.normalized(record, []) == record
+        assert module.gold(module.normalized(record, ["nfkc"])) == module.gold(record)
+
+
+# Metrics
+
+
+@every_type
+@pytest.mark.parametrize("seed", range(5))
+def test_the_order_of_the_rows_does_not_matter(module, seed):
+    options, shuffler = module.EXAMPLE_OPTIONS, random.Random(seed)
+    pairs = [(g, shuffler.choice([*golds(module), None])) for g in golds(module) * 3]
+    before = module.score([g for g, _ in pairs], [p for _, p in pairs], options)
+    shuffler.shuffle(pairs)
+    assert module.score([g for g, _ in pairs], [p for _, p in pairs], options) == before
+
+
+@every_type
+def test_a_wrong_or_missing_answer_more_never_raises_the_primary_metric(module):
+    perfect = golds(module)
+    for position in range(len(perfect)):
+        for wrong in {None, *perfect} - {perfect[position]}:
+            predictions = [*perfect[:position], wrong, *perfect[position + 1 :]]
+            assert scored(module, predictions).metrics[module.PRIMARY_METRIC] < 1.0
+
+
+@every_type
+def test_counts_of_rows_add_up_to_the_metrics_of_the_corpus(module):
+    options = module.EXAMPLE_OPTIONS
+    predictions = [*golds(module)[1:], None]
+    counts = module.count(golds(module), predictions, options)
+    assert len(counts) == len(module.EXAMPLES) and np.isfinite(counts).all()
+    totals = module.score_counts(counts.sum(0), options)
+    scores = scored(module, predictions)
+    assert set(totals) == set(scores.metrics) and len(totals) > 1
+    for name, value in scores.metrics.items():
+        assert value == pytest.approx(float(totals[name]))
+    many = module.score_counts(np.stack([counts.sum(0), counts[:1].sum(0)]), options)
+    assert all(values.shape == (2,) for values in many.values())
+    assert many[module.PRIMARY_METRIC][0] == pytest.approx(float(totals[module.PRIMARY_METRIC]))
+
+
+UNDEFINED = {
+    "no rows": lambda module: ([], []),
+    "nothing parsed": lambda module: (golds(module), [None] * len(golds(module))),
+    "one row": lambda module: (golds(module)[:1], golds(module)[:1]),
+    "one row, nothing parsed": lambda module: (golds(module)[:1], [None]),
+}
+
+
+@every_type
+@pytest.mark.parametrize("case", UNDEFINED)
+def test_what_is_undefined_is_null_and_named_and_never_nan(module, case):
+    scores = module.score(*UNDEFINED[case](module), module.EXAMPLE_OPTIONS)
+    values_of(scores)  # refuses NaN
+    assert sorted(scores.undefined) == sorted(name for name, value in scores.metrics.items() if value is None)
+    assert case != "no rows" or module.PRIMARY_METRIC in scores.undefined
+    assert case == "no rows" or scores.metrics[module.PRIMARY_METRIC] is not None
+
+
+@every_type
+def test_answers_that_could_not_be_parsed_count_as_wrong_not_as_absent(module):
+    half = [gold if position % 2 else None for position, gold in enumerate(golds(module))]
+    assert scored(module, half).metrics[module.PRIMARY_METRIC] < 1.0
+    assert scored(module, [None] * len(half)).metrics[module.PRIMARY_METRIC] == 0.0
+
+
+# Classification: what its parser takes for an answer
+
+
+def options(*answers):
+    return classification.Options(type="classification", labels={f"l{n}": a for n, a in enumerate(answers)})
+
+
+PARSED = {
+    "exact": ("正面", ("正面", "負面"), "l0"),
+    "in quotes": ("「正面」。", ("正面", "負面"), "l0"),
+    "full width": ("ＰＯＳＩＴＩＶＥ", ("positive", "negative"), "l0"),
+    "in a sentence": ("這則新聞是負面的。", ("正面", "負面"), "l1"),
+    "beside Latin letters": ("答案是positive的", ("positive", "negative"), "l0"),
+    "after a colon": ("sentiment:negative", ("positive", "negative"), "l1"),
+    "said twice": ("正面，我確定是正面", ("正面", "負面"), "l0"),
+    "two answers": ("正面或負面", ("正面", "負面"), None),
+    "the longer of two": ("我認為不是正面", ("正面", "不是正面"), "l1"),
+    "both of them": ("不是正面而是正面", ("正面", "不是正面"), None),
+    "a word inside a word": ("I cannot know", ("yes", "no"), None),
+    "a word beside such a word": ("no, I cannot", ("yes", "no"), "l1"),
+    "a digit inside a number": ("in 2024", ("2", "4"), None),
+    "a digit of its own": ("class 4.", ("2", "4"), "l1"),
+    "ten is not one": ("10", ("1", "2"), None),
+    "another word form": ("positively", ("positive", "negative"), None),
+}
+
+
+@pytest.mark.parametrize(("text", "answers", "label"), PARSED.values(), ids=PARSED)
+def test_a_generated_text_names_a_label_only_when_it_says_exactly_one_of_them(text, answers, label):
+    assert classification.parse(text, options(*answers)) == label
+
+
+@pytest.mark.parametrize("answers", [("A", "a"), ("1", "-1"), ("Ａ", "A"), ("好。", "好"), ("C", "C#")])
+def test_answers_that_could_not_be_told_apart_are_refused_by_name(answers):
+    with pytest.raises(ValidationError) as error:
+        options("other", *answers)
+    assert all(repr(answer) in str(error.value) for answer in answers)
+
+
+def test_a_list_of_labels_means_that_the_model_writes_them_as_they_stand():
+    made = classification.Options(type="classification", labels=["up", "down"])
+    assert classification.label_set(made) == {"up": "up", "down": "down"}
+    with pytest.raises(ValidationError, match="twice"):
+        classification.Options(type="classification", labels=["up", "up"])
