@@ -372,7 +372,7 @@ def _render(definition: dict[str, Any], config: dict[str, Any]) -> dict[str, str
     extra = {key: value for key, value in definition.items() if key not in {*known, *sections, "schema_version"}}
     words_of_title = str(known["description"] or known["name"]).split()  # at every line break that YAML knows
     title = "".join(char for char in " ".join(words_of_title) if char.isprintable())
-    values = {key: _yaml(value).removesuffix("\n...\n").strip() for key, value in known.items()}
+    values = {key: _yaml(value).removesuffix("\n").removesuffix("\n...") for key, value in known.items()}
     values |= {"title": title, **{key: _yaml({key: definition[key]}) for key in sections}, "config": _yaml(config)}
     base_model = config["base_model"]["id"] if isinstance(config["base_model"], dict) else ""
     words = {"name": str(known["name"]), "description": title, "builtin_dependencies": _builtin(str(base_model))}
@@ -418,10 +418,12 @@ def _yaml(value: Any) -> str:
     import yaml
 
     class Dumper(yaml.SafeDumper):
-        """PyYAML writes `08` and `1e5` bare, because they are text in YAML 1.1; the strict loader reads numbers."""
+        """PyYAML writes `08` and `1e5` bare, because they are text in YAML 1.1; the strict loader reads numbers. And it
+        folds a lone line break of Unicode into a space unless it is escaped."""
 
         def represent_text(self, text: str) -> yaml.ScalarNode:
             style = "'" if re.match(r"[-+.]*[0-9]", text) else None
+            style = '"' if re.search("[\r\x85\u2028\u2029]", text) else style
             return self.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
         def ignore_aliases(self, data: Any) -> bool:

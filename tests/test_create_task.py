@@ -492,6 +492,8 @@ HOSTILE = {
     "nothing": "null",
     "spaces": "  leading and trailing  ",
     "only a dash": "-",
+    "only a space that does not break": "\u00a0",
+    "only a line break of Unicode": "\x85",
     "emoji": "漲🚀 \U0001f469\u200d\U0001f4bb",
     "control characters": "a\x00b\x07c\x1b[31md\x7f",
     "very long": "長" * 3000 + " " + "word " * 400,
@@ -543,7 +545,7 @@ def test_a_hostile_file_name_is_kept(work, name):
 any_text = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
     description=any_text,
     instruction=any_text.filter(bool),

@@ -86,7 +86,6 @@ def load_base(config: RunConfig) -> Any:
 
 def load_trained(config: RunConfig, run_folder: Path) -> Any:
     """A finished run's model, ready to answer: the base with the adapter on it, or the fully trained model."""
-    import peft
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -101,7 +100,9 @@ def load_trained(config: RunConfig, run_folder: Path) -> Any:
             device_map={"": device()},
         )
     else:
-        model = peft.PeftModel.from_pretrained(
+        from peft import PeftModel  # seconds to import, and not needed for a fully trained model
+
+        model = PeftModel.from_pretrained(
             load_base(config), run_folder / "adapter", autocast_adapter_dtype=config.adapter.autocast_adapter_dtype
         )
     return model.eval()
