@@ -380,11 +380,11 @@ def _render(definition: dict[str, Any], config: dict[str, Any]) -> dict[str, str
     def filled(template: str, values: dict[str, str]) -> str:
         return string.Template((BUNDLE / "templates" / template).read_text(encoding="utf-8")).substitute(values)
 
-    readme = "README.en.md" if definition["language"] == "en" else "README.zh-TW.md"
+    language = "en" if definition["language"] == "en" else "zh-TW"  # another value is for the schema to refuse
     return {
-        "task_definition.yaml": filled("task_definition.yaml", values) + (_yaml(extra) if extra else ""),
-        "configs/baseline.yaml": filled("configs/baseline.yaml", values),
-        "README.md": filled(readme, words),
+        "task_definition.yaml": filled(f"{language}/task_definition.yaml", values) + (_yaml(extra) if extra else ""),
+        "configs/baseline.yaml": filled(f"{language}/configs/baseline.yaml", values),
+        "README.md": filled(f"{language}/README.md", words),
         "pyproject.toml": filled("pyproject.template.toml", words),
         ".gitignore": (BUNDLE / "templates" / "gitignore").read_text(encoding="utf-8"),
     }

@@ -10,4 +10,4 @@ uv sync --quiet --group test
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" TOKENIZERS_PARALLELISM=false
 uv run --quiet --group test ruff check .
 uv run --quiet --group test ruff format --check .
-exec uv run --quiet --group test python -m pytest "$@"
+exec uv run --quiet --group test python -m pytest -n 2 --dist loadscope "$@"

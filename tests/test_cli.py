@@ -425,3 +425,10 @@ def test_metrics_stand_in_columns_and_an_undefined_one_is_named_so():
 def test_a_problem_is_shown_with_as_much_of_its_place_as_is_known(place, text):
     assert Problem(code="c", message="m", **place).to_text() == text
     assert Problem(code="c", message="m", hint="h", **place).to_text() == f"{text}\n      -> h"
+
+
+def test_what_the_machine_refuses_is_a_missing_prerequisite_and_no_bug(program, tmp_path):
+    done = call(program("open('/no/such/folder/file', 'w')"), "--json")
+    error = summary_of(done.stdout)["errors"][0]
+    assert done.returncode == ExitCode.PREREQUISITE and "Traceback" not in done.stderr
+    assert (error["code"], error["file"]) == ("os_error", "/no/such/folder/file")

@@ -350,7 +350,7 @@ def test_rows_changed_by_hand_are_never_loaded(tmp_path, damage):
         try:
             conversion.load_split(TaskPaths(task.folder), name)
         except TaskError as error:
-            assert error.exit_code == 4 and "02_convert_format.py" in error.next
+            assert error.exit_code == 4 and "02_convert_format.py" in error.report["next"]
             codes |= {problem.code for problem in error.problems}
     assert codes and codes <= {"no_split", "processed_changed"}
 

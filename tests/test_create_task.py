@@ -409,8 +409,8 @@ def test_the_answers_are_kept_without_the_place_where_the_data_lay(fresh):
 def test_no_placeholder_is_left_in_any_generated_file(fresh):
     generated = ["README.md", "pyproject.toml", "task_definition.yaml", "configs/baseline.yaml", ".gitignore"]
     placeholders = set()
-    for template in (BUNDLE / "templates").iterdir():
-        if template.is_file():
+    for template in (BUNDLE / "templates").rglob("*"):
+        if template.is_file() and "examples" not in template.parts:
             placeholders |= set(re.findall(r"\$[a-z_]+", template.read_text(encoding="utf-8")))
     assert {"$name", "$description", "$task", "$builtin_dependencies"} <= placeholders
     for name in generated:
@@ -511,7 +511,7 @@ def test_a_hostile_description_survives_as_it_is(work, text):
     assert run_script(folder / "scripts/01_validate_data.py").code == 0
     tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))
     readme = (folder / "README.md").read_text(encoding="utf-8")
-    template = (BUNDLE / "templates" / "README.zh-TW.md").read_text(encoding="utf-8")
+    template = (BUNDLE / "templates" / "zh-TW" / "README.md").read_text(encoding="utf-8")
     assert len(readme.splitlines()) == len(template.splitlines())
 
 

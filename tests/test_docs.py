@@ -105,7 +105,7 @@ def test_every_backticked_path_of_the_contract_page_exists():
     known = {path.name for path in BUNDLE.rglob("*.py")} | {path.name for path in BUNDLE.rglob("*.md")}
     in_a_task = re.compile(r"^(tasks|models|benchmarks|data|configs|adapter|model|checkpoints)/")
     missing = [p for p in paths if not in_a_task.match(p) and not (BUNDLE / p).exists() and Path(p).name not in known]
-    missing = [p for p in missing if not (BUNDLE / "scripts/task" / p).exists()]
+    missing = [p for p in missing if not any((BUNDLE / "scripts/task" / f / p).exists() for f in ("", "tasklib"))]
     assert len(paths) > 10 and missing == []
 
 
@@ -118,16 +118,24 @@ def test_no_document_promises_a_part_that_does_not_exist():
         assert [name for name in absent if name in text] == [], relative(document)
 
 
-def test_the_readmes_show_the_recorded_quickstart_and_nothing_else():
-    """tests/bench/quickstart.py measures, writes the result and fills both pages."""
-    spec = importlib.util.spec_from_file_location("bench_quickstart", BUNDLE / "tests/bench/quickstart.py")
+def test_the_readmes_show_what_was_measured_and_nothing_else():
+    """tests/bench/readme.py measures, writes the result and fills both pages."""
+    spec = importlib.util.spec_from_file_location("bench_readme", BUNDLE / "tests/bench/readme.py")
     bench = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(bench)
-    result = json.loads(bench.RESULT.read_text(encoding="utf-8"))
-    for name in ("README.md", "README.zh-TW.md"):
+    results = json.loads(bench.RESULT.read_text(encoding="utf-8"))
+    for name in bench.READMES:
         text = (BUNDLE / name).read_text(encoding="utf-8")
-        assert bench.table(result) in text and bench.fill(text, result) == text
-        assert not re.search(r"@[A-Z]+@", text)
-    verdicts = result["verdicts"]
+        assert bench.table(results["quickstart"]) in text and bench.fill(text, results) == text
+        assert set(re.findall(r"<!-- (\w+) -->", text)) == {"disk", "machine", "download", "quickstart", "tests"}
+        assert "-->?<!--" not in text
+    verdicts, macro_f1 = results["quickstart"]["verdicts"], results["quickstart"]["macro_f1"]
     assert verdicts["majority"] == verdicts["zero_shot"] == "better"  # as both pages say
-    assert result["macro_f1"]["tfidf_logreg"]["value"] > result["macro_f1"]["baseline"]["value"]
+    assert macro_f1["tfidf_logreg"]["value"] > macro_f1["baseline"]["value"]
+
+
+def test_the_contract_page_names_every_room_of_tasklib():
+    text = (BUNDLE / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    modules = [path.stem for path in (BUNDLE / "scripts/task/tasklib").glob("*.py") if path.stem != "__init__"]
+    assert len(modules) > 25
+    assert [name for name in modules if f"`{name}`" not in text] == []

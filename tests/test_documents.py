@@ -255,3 +255,10 @@ def test_a_folder_in_the_place_of_a_file_is_refused(tmp_path: Path):
     with pytest.raises(TaskError) as caught:
         load_yaml(tmp_path)
     assert (caught.value.exit_code, caught.value.problems[0].code) == (ExitCode.USAGE, "file_unreadable")
+
+
+def test_the_two_halves_that_json_writes_for_an_emoji_are_joined_and_a_lone_half_is_refused():
+    assert parse_yaml('{"\\ud83d\\ude00": "\\ud83d\\ude80"}', "x").data == {"😀": "🚀"}
+    with pytest.raises(TaskError) as caught:
+        parse_yaml('a: 1\nb: "\\ud83d"', "x")
+    assert [(p.code, p.line, p.field) for p in caught.value.problems] == [("yaml_surrogate", 2, "b")]

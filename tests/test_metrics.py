@@ -253,3 +253,17 @@ def test_metrics_are_read_back_as_they_were_written_and_hold_no_nan(tmp_path):
     assert metrics.read(tmp_path) == written
     assert "NaN" not in (tmp_path / "metrics.json").read_text()
     assert metrics.read(tmp_path / "nowhere") is None
+
+
+@pytest.mark.parametrize(
+    ("n_better", "verdict"), [(1, "not_distinguishable"), (5, "not_distinguishable"), (8, "better")]
+)
+def test_a_handful_of_differing_rows_proves_nothing(n_better, verdict):
+    """An exact sign test needs six rows that differ, all to one side, to reach p = 0.05."""
+    golds = ["good", "bad"] * 50
+    theirs = [("bad" if g == "good" else "good") if n < n_better else g for n, g in enumerate(golds)]
+    options = classification.Options(type="classification", labels=["good", "bad"])
+    ours, others = (classification.count(golds, answers, options) for answers in (golds, theirs))
+    found = bootstrap.compare(ours, others, lambda c: classification.score_counts(c, options), "accuracy", "other")
+    assert found.verdict == verdict
+    assert found.p_value >= min(1.0, 2 * 0.5**n_better)

@@ -42,7 +42,8 @@ def clean(tmp_path_factory):
 def test_clean_data_in_three_formats_passes_with_the_counts_of_rows_and_labels(clean):
     summary = clean.ok(SCRIPT)
     assert summary["stage"] == "validate" and summary["status"] == "ok"
-    assert summary["counts"] == {"rows": 50, "good": 30, "bad": 20}
+    assert summary["counts"] == {"rows": 50, "readable": 50}
+    assert summary["metrics"]["labels"] == {"good": 30, "bad": 20}
     assert summary["errors"] == summary["warnings"] == []
     assert "02_convert_format.py" in summary["next"]
 
@@ -144,7 +145,7 @@ def test_integer_labels_of_json_and_of_csv_mean_the_same_labels(tmp_path):
     rows = [{"title": row["title"], "mood": number % 3} for number, row in enumerate(news(60))]
     files = {"a.jsonl": jsonl(*rows[:30]), "b.csv": table(rows[30:])}
     task = make_task(tmp_path / "task", files, task={"labels": {"0": "壞", "1": "平", "2": "好"}})
-    assert task.ok(SCRIPT)["counts"] == {"rows": 60, "0": 20, "1": 20, "2": 20}
+    assert task.ok(SCRIPT)["metrics"]["labels"] == {"0": 20, "1": 20, "2": 20}
 
 
 MISSING_COLUMNS = {
@@ -323,3 +324,19 @@ def test_a_folder_without_a_definition_is_exit_4_and_a_broken_definition_exit_2(
     assert outcome.code == 2 and outcome.summary["errors"][0]["file"] == "task_definition.yaml"
     (task.folder / "task_definition.yaml").unlink()
     assert task.run(SCRIPT).code == 4
+
+
+def test_a_failure_keeps_errors_and_warnings_apart_and_still_counts(tmp_path):
+    rows = [*news(30), {"title": "", "mood": "good"}, news(1)[0]]
+    summary = make_task(tmp_path / "task", {"a.jsonl": jsonl(*rows)}).run(SCRIPT).summary
+    assert [e["code"] for e in summary["errors"]] == ["empty_field"]
+    assert [w["code"] for w in summary["warnings"]] == ["duplicate"]
+    assert summary["counts"] == {"rows": 32, "readable": 31} and "data_report" in summary["outputs"]
+
+
+def test_a_row_without_a_group_is_a_warning(tmp_path):
+    rows = [{**row, "company": None if n == 4 else f"c{n}"} for n, row in enumerate(news(30))]
+    data = {"files": {"all": ["data/raw/a.jsonl"]}, "split": {"group_by": "company"}}
+    data["fields"] = {"text": "title", "label": "mood"}
+    summary = make_task(tmp_path / "task", {"a.jsonl": jsonl(*rows)}, data=data).ok(SCRIPT)
+    assert [(w["code"], w["line"]) for w in summary["warnings"]] == [("no_group", 5)]

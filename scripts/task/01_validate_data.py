@@ -32,15 +32,15 @@ def validate(args: argparse.Namespace) -> Summary:
     if not args.dry_run:
         files.write_text(paths.data_report, data_report.render(definition, data))
         outputs["data_report"] = paths.shown(paths.data_report)
+    report = {
+        "warnings": data.warnings,
+        "outputs": outputs,
+        "counts": {"rows": data.n_rows, "readable": len(data.examples)},
+        "metrics": {"labels": dict(data.label_counts(definition.task_type))},
+    }
     if data.errors:
-        raise TaskError(cli.ExitCode.DATA, [*data.errors, *data.warnings], next="correct the rows, then run again")
-    return Summary.of(
-        "validate",
-        warnings=data.warnings,
-        outputs=outputs,
-        counts={"rows": data.n_rows, **data.label_counts(definition.task_type)},
-        next="uv run python scripts/02_convert_format.py",
-    )
+        raise TaskError(cli.ExitCode.DATA, data.errors, **report, next="correct the rows, then run again")
+    return Summary.of("validate", **report, next="uv run python scripts/02_convert_format.py")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

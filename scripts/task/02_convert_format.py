@@ -31,7 +31,7 @@ def convert(args: argparse.Namespace) -> Summary:
     data = dataset.load(paths, definition)
     if data.errors:
         raise TaskError(
-            cli.ExitCode.DATA, [*data.errors, *data.warnings], next="uv run python scripts/01_validate_data.py"
+            cli.ExitCode.DATA, data.errors, warnings=data.warnings, next="uv run python scripts/01_validate_data.py"
         )
     rows = conversion.to_conversations(definition, data.examples)
     manifest = conversion.manifest(paths, definition, rows)

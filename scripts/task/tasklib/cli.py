@@ -122,7 +122,7 @@ def _run_body(parser: Parser, body: Callable, argv: list[str]) -> tuple[Summary,
         problem = Problem(code="usage", message=str(error), hint="run with --help to see the legal flags")
         return Summary.failed(parser.stage, [problem]), ExitCode.USAGE
     except TaskError as error:
-        return Summary.failed(parser.stage, error.problems, next=error.next), error.exit_code
+        return Summary.failed(parser.stage, error.problems, **error.report), error.exit_code
     except KeyboardInterrupt:
         problem = Problem(code="interrupted", message="interrupted", hint="run the same command again to continue")
         return Summary.failed(parser.stage, [problem]), ExitCode.INTERRUPTED
@@ -133,6 +133,14 @@ def _run_body(parser: Parser, body: Callable, argv: list[str]) -> tuple[Summary,
             code="package_missing",
             message=f"the Python package {error.name} is not installed for {sys.executable}",
             hint="run the script through uv in the task folder: uv run python scripts/…",
+        )
+        return Summary.failed(parser.stage, [problem]), ExitCode.PREREQUISITE
+    except OSError as error:
+        problem = Problem(
+            code="os_error",
+            message=error.strerror or str(error),
+            file=str(error.filename) if error.filename else None,
+            hint="check the path, its permissions and the free disk space",
         )
         return Summary.failed(parser.stage, [problem]), ExitCode.PREREQUISITE
     except Exception as error:

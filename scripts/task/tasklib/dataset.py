@@ -45,8 +45,8 @@ class Dataset:
 def load(paths: TaskPaths, definition: TaskDefinition) -> Dataset:
     """Reads and checks every raw file that the definition names. Bad rows become errors, never silence."""
     dataset = Dataset()
-    for split, files in definition.data.files.items():
-        for name in files:
+    for split in ("all", *SPLITS):  # train first, so that leakage is told of the other splits
+        for name in definition.data.files.get(split, []):
             items = list(read_rows(paths.root / name, name))
             rows = [item for item in items if isinstance(item, Row)]
             problems = [item for item in items if isinstance(item, Problem)]
@@ -60,6 +60,7 @@ def load(paths: TaskPaths, definition: TaskDefinition) -> Dataset:
         dataset.errors += _class_errors(dataset, definition)
     dataset.errors += _leakage_errors(dataset)
     dataset.warnings += _duplicate_warnings(dataset, definition)
+    dataset.warnings += _ungrouped_warnings(dataset, definition)
     return dataset
 
 
@@ -188,6 +189,21 @@ def _duplicate_warnings(dataset: Dataset, definition: TaskDefinition) -> Iterato
                 code="rare_label",
                 message=f"label {label!r} has {counts[label]} rows",
                 hint="below 10 rows its F1 says little; label more, or merge it",
+            )
+
+
+def _ungrouped_warnings(dataset: Dataset, definition: TaskDefinition) -> Iterator[Problem]:
+    """Rows without a value in the column of `group_by`: nothing keeps them beside their relatives."""
+    column = definition.data.split.group_by
+    for example in dataset.examples if column else ():
+        if example.group is None:
+            yield Problem(
+                code="no_group",
+                message=f"column {column!r} is empty: the row is split on its own",
+                file=example.file,
+                line=example.line,
+                field=column,
+                hint="fill the cell if the row belongs to a group",
             )
 
 

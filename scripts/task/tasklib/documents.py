@@ -112,6 +112,7 @@ class _Builder:
         if self.has_tag(node, at):
             return None
         if isinstance(node, yaml.ScalarNode):
+            self.join_surrogates(node, at)
             return _scalar(node)
         if id(node) in self.open_nodes:  # an alias inside its own anchor would recurse for ever
             self.problem(
@@ -134,6 +135,7 @@ class _Builder:
             if not isinstance(key_node, yaml.ScalarNode):
                 self.problem("yaml_key", "a key must be text, got a list or a mapping", key_node, at, "write a word")
                 continue
+            self.join_surrogates(key_node, at)
             if _scalar(key_node) is None or isinstance(_scalar(key_node), bool):
                 self.problem("yaml_key", f"a key must be text, got {key_node.value!r}", key_node, at, "quote the key")
                 continue
@@ -151,6 +153,14 @@ class _Builder:
             self.lines[path] = key_node.start_mark.line + 1
             result[key] = self.value(value_node, path)
         return result
+
+    def join_surrogates(self, node: yaml.ScalarNode, at: KeyPath) -> None:
+        """Joins the two halves that JSON writes for a character such as an emoji; a lone half is no text."""
+        try:
+            node.value = node.value.encode("utf-16", "surrogatepass").decode("utf-16")
+        except UnicodeDecodeError:
+            self.problem("yaml_surrogate", "half of a character (a lone surrogate)", node, at, "write the character")
+            node.value = ""
 
     def has_tag(self, node: yaml.Node, at: KeyPath) -> bool:
         if node.tag:

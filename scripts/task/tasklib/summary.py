@@ -34,12 +34,15 @@ class Problem:
 
 
 class TaskError(Exception):
-    """A failure that is not a bug; carries every problem found and the exit code that they mean."""
+    """A failure that is not a bug; carries every problem found and the exit code that they mean.
 
-    def __init__(self, exit_code: ExitCode, problems: Iterable[Problem], next: str | None = None) -> None:
+    `report` holds what else the summary should show: warnings, counts, outputs, next.
+    """
+
+    def __init__(self, exit_code: ExitCode, problems: Iterable[Problem], **report: Any) -> None:
         self.exit_code = exit_code
         self.problems = list(problems)
-        self.next = next
+        self.report = report
         super().__init__("; ".join(problem.message for problem in self.problems))
 
 
@@ -84,8 +87,8 @@ class Summary:
         )
 
     @classmethod
-    def failed(cls, stage: str, problems: Iterable[Problem], next: str | None = None) -> Summary:
-        return cls.of(stage, "error", errors=problems, next=next)
+    def failed(cls, stage: str, problems: Iterable[Problem], **report: Any) -> Summary:
+        return cls.of(stage, "error", errors=problems, **report)
 
     def to_text(self, code: int = 0) -> str:
         head = f"[{self.status}] {self.stage}" + (f" · {self.run}" if self.run else "")
