@@ -261,6 +261,7 @@ def _definition(answers: dict[str, Any], sources: dict[str, list[Path]], raw_nam
     definition = {key: value for key, value in answers.items() if key != "baseline"}
     files = {split: [f"data/raw/{raw_names[path]}" for path in paths] for split, paths in sources.items()}
     definition["data"] = {**answers["data"], "files": files}
+    definition["task"] = {"type": answers["task"]["type"], **answers["task"]}  # read first, so written first
     return definition
 
 
