@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import difflib
 import re
 import shlex
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -54,7 +56,9 @@ def build_parser() -> cli.Parser:
         "--base-model", help=f"Hub id, local path or builtin:smollm2-135m (default: {DEFAULT_BASE_MODEL})"
     )
     parser.add_argument(
-        "--language", choices=["zh-TW", "en"], help="language of the generated documents (default: zh-TW)"
+        "--language",
+        choices=["zh-TW", "en"],
+        help="language of the default prompt and of generated documents (default: zh-TW)",
     )
     parser.add_argument("--target", type=float, help="value of the primary metric that the gate asks for")
     parser.add_argument("--tasks-dir", type=Path, default=Path("tasks"), help="where tasks lie (default: ./tasks)")
@@ -110,7 +114,9 @@ def create(args: argparse.Namespace) -> Any:
         warnings=warnings,
         counts={"data_files": len(raw_names)},
         outputs={} if args.dry_run else {"task": str(target)},
-        next=f"cd {shlex.quote(str(target))} && bash scripts/run_pipeline.sh",
+        next="the same command without --dry-run"
+        if args.dry_run
+        else f"cd {shlex.quote(str(target))} && bash scripts/run_pipeline.sh",
     )
 
 
@@ -157,6 +163,7 @@ def _answers(args: argparse.Namespace) -> tuple[dict[str, Any], Path, dict[str, 
         (fields, "text", args.text_field),
         (fields, "label", args.label_field),
         (_section(answers, "evaluation"), "target", args.target),
+        (_section(_section(answers, "baseline"), "base_model"), "id", args.base_model),
     ):
         if value is not None:
             section[key] = value
@@ -291,7 +298,8 @@ def _complete_labels(definition: dict[str, Any], sources: dict[str, list[Path]],
     if problems or task.get("labels"):
         return []
     values = (row.values.get(fields["label"]) for row in good)
-    found = sorted({str(value) for value in values if value is not None and str(value).strip()})
+    counts = Counter(str(value) for value in values if value is not None and str(value).strip())
+    found = sorted(counts)
     if len(found) > MAX_LABELS_FROM_DATA:
         problems.append(
             Problem(
@@ -303,14 +311,24 @@ def _complete_labels(definition: dict[str, Any], sources: dict[str, list[Path]],
         )
         return []
     task["labels"] = {label: label for label in found}
-    return [
-        Problem(
-            code="labels_from_data",
-            message=f"labels taken from the data: {', '.join(found)}",
-            field="task.labels",
-            hint="check them in task_definition.yaml before training",
-        )
+    listed = ", ".join(f"{label} ({counts[label]})" for label in found)
+    hint = "check them before training; a mistyped one would become a class of its own"
+    warnings = [
+        Problem(code="labels_from_data", message=f"taken from the data: {listed}", field="task.labels", hint=hint)
     ]
+    return warnings + _near_misses(counts)
+
+
+def _near_misses(counts: Counter[str]) -> list[Problem]:
+    """Rare labels that look like a frequent one: Positve beside Positive."""
+    warnings = []
+    for label, n in sorted(counts.items()):
+        frequent = [other for other, m in counts.items() if m >= 10 * n]
+        for other in difflib.get_close_matches(label, frequent, n=1, cutoff=0.75):
+            message = f"{label!r} ({n} rows) looks like {other!r} ({counts[other]} rows)"
+            hint = "if it is a mistake, correct the file and create the task from the corrected copy"
+            warnings.append(Problem(code="label_near_miss", message=message, field="task.labels", hint=hint))
+    return warnings
 
 
 def _config(answers: dict[str, Any], args: argparse.Namespace) -> dict[str, Any]:

@@ -58,7 +58,11 @@ def list_tasks(args: argparse.Namespace) -> Any:
                 hint="create one with create_task.py, or give --tasks-dir",
             )
         )
-    return Summary.of("list_tasks", counts={"tasks": len(tasks)}, outputs=tasks, warnings=warnings)
+    table = {
+        name: {"type": task["type"], "runs": len(task["runs"]), **(task["best"] or {}), "next": task["next"]}
+        for name, task in tasks.items()
+    }
+    return Summary.of("list_tasks", counts={"tasks": len(tasks)}, outputs=tasks, metrics=table, warnings=warnings)
 
 
 def describe(folder: Path) -> dict[str, Any]:

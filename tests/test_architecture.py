@@ -449,8 +449,8 @@ MACHINE_PATH = re.compile(r"(?<![\w.$~}/*>-])/(?:work|farm|home|Users|root)/\w")
         ("see /{}/me/x".format("home"), True),
         ('path = "/{}/main/x"'.format("work"), True),
         ("`/{}/me/x`".format("Users"), True),
-        ("$HOME/work/x", False),
-        ("~/work/x and work/tasks and tasks/work/x", False),
+        ("$HOME/{}/x".format("work"), False),
+        ("~/{0}/x and {0}/tasks and tasks/{0}/x".format("work"), False),
         ("https://example.com/home/x", False),
     ],
 )

@@ -516,4 +516,6 @@ def test_the_summary_counts_what_the_files_hold(task):
     summary = task.ok(SCRIPT, "--force")
     assert summary["counts"] == {name: len(task.rows(name)) for name in SPLITS}
     assert sum(summary["counts"].values()) == 60
-    assert summary["outputs"] == {"processed": "data/processed"} and "03_train.py" in summary["next"]
+    assert (
+        summary["outputs"] == {"processed": "data/processed"} and "04_evaluate.py --baselines-only" in summary["next"]
+    )

@@ -6,6 +6,8 @@ import hashlib
 import json
 import re
 import shutil
+import subprocess
+import sys
 import tempfile
 import tomllib
 from pathlib import Path
@@ -175,7 +177,7 @@ def test_labels_are_found_in_the_data_and_the_summary_says_so(work):
     outcome = create(work, *FLAGS)
     assert outcome.code == 0
     (warning,) = outcome.problems("labels_from_data", "warnings")
-    assert "bad, flat, good" in warning["message"] and warning["hint"]
+    assert "bad (20), flat (20), good (20)" in warning["message"] and warning["hint"]
     assert definition_of(work / "tasks/news").task.labels == {"bad": "bad", "flat": "flat", "good": "good"}
 
 
@@ -607,3 +609,17 @@ def test_what_cannot_be_read_is_a_warning_and_the_other_tasks_are_listed(work):
 def test_the_data_of_a_created_task_is_what_was_given(fresh):
     rows = [row for row in read_rows(fresh / "data/raw/news.csv", "news.csv") if isinstance(row, Row)]
     assert [row.values for row in rows] == ROWS
+
+
+def test_a_mistyped_label_found_in_the_data_is_named_with_the_one_it_looks_like(tmp_path):
+    labels = ["Positive"] * 30 + ["Negative"] * 20 + ["Positve"]
+    data = tmp_path / "rows.csv"
+    data.write_text("t,l\n" + "".join(f"text {n},{label}\n" for n, label in enumerate(labels)), encoding="utf-8")
+    command = [sys.executable, str(BUNDLE / "scripts/create_task.py"), "--json", "--dry-run", "--name", "x"]
+    process = subprocess.run(
+        [*command, "--data", str(data), "--text-field", "t", "--label-field", "l"],
+        capture_output=True, text=True, cwd=tmp_path,
+    )  # fmt: skip
+    warnings = {w["code"]: w["message"] for w in json.loads(process.stdout)["warnings"]}
+    assert warnings["label_near_miss"] == "'Positve' (1 rows) looks like 'Positive' (30 rows)"
+    assert "Negative (20), Positive (30), Positve (1)" in warnings["labels_from_data"]

@@ -223,7 +223,7 @@ def test_the_metadata_of_the_card_parses_and_carries_the_measured_numbers(task, 
 def test_the_card_shows_intervals_baselines_of_the_same_rows_and_limits(task, hub):
     assert call(task, hub, "--card-only").returncode == 0
     card = (task / "hf_cards" / "model_card.md").read_text(encoding="utf-8")
-    assert "| **微調模型** | 0.813 (0.713 – 0.913) |" in card
+    assert "| 微調模型 | 0.813 (0.713 – 0.913) |" in card
     assert "| 多數類別 | 0.200 (0.100 – 0.300) |" in card and "+0.612 (+0.410 – +0.800) | 微調較好 |" in card
     assert "0.646" not in card, "a baseline on other rows must not be shown"
     assert "dequantized from Q4_1" in card and "基礎模型：`apache-2.0`" in card

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 
 import pytest
 
@@ -305,7 +306,7 @@ def test_the_data_report_lists_the_problems_of_data_that_is_refused(tmp_path):
     report = report_of(task)
     assert "| 32 | 30 | 2 | 0 |" in report
     assert "| empty_field | data/raw/a.jsonl:31 | title |" in report
-    assert "<script>" not in report and "a \\| b" in report
+    assert re.search(r"(?<!\\)<script>", report) is None and "a \\| b" in report
 
 
 def test_the_data_report_says_how_many_problems_it_does_not_list(tmp_path):

@@ -39,7 +39,8 @@ def validate(args: argparse.Namespace) -> Summary:
         "metrics": {"labels": dict(data.label_counts(definition.task_type))},
     }
     if data.errors:
-        raise TaskError(cli.ExitCode.DATA, data.errors, **report, next="correct the rows, then run again")
+        after = "put a corrected copy into data/raw/, name it in data.files of task_definition.yaml, run again"
+        raise TaskError(cli.ExitCode.DATA, data.errors, **report, next=after)
     return Summary.of("validate", **report, next="uv run python scripts/02_convert_format.py")
 
 

@@ -44,7 +44,7 @@ def convert(args: argparse.Namespace) -> Summary:
         warnings=data.warnings,
         counts={name: len(split) for name, split in rows.items()},
         outputs={} if args.dry_run else {"processed": paths.shown(paths.processed)},
-        next="uv run python scripts/03_train.py",
+        next="uv run python scripts/04_evaluate.py --baselines-only",
     )
 
 

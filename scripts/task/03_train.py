@@ -66,7 +66,9 @@ def train(args: argparse.Namespace) -> Summary:
         "trained_tokens": statistics["train"]["n_trained_tokens"],
     }
     if args.dry_run:
-        return Summary.of("train", counts=counts, **{**report, "outputs": {}})
+        return Summary.of(
+            "train", counts=counts, run=name, next=f"uv run python scripts/03_train.py --config {args.config}"
+        )
 
     record = runs.RunRecord(
         status="running",

@@ -7,12 +7,12 @@ Every number comes from run.json and metrics.json. Nothing of the machine enters
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from tasklib import builtin, models, prompts
 from tasklib.card_texts import MODEL_CARD
+from tasklib.markdown import table
 from tasklib.metrics import Comparison, Interval, Metrics
 from tasklib.runs import LOGGING_KEYS, RunRecord
 from tasklib.schema import BaseModelSpec, RunConfig, TaskDefinition
@@ -179,7 +179,7 @@ def _purpose(definition: TaskDefinition, config: RunConfig, words: Words) -> lis
     ]
     labels = definition.task_type.label_set(definition.task)
     if labels:
-        blocks += [words["answers"], _table((words["label"], words["answer"]), labels.items())]
+        blocks += [words["answers"], table((words["label"], words["answer"]), labels.items())]
     return blocks
 
 
@@ -215,7 +215,7 @@ def _results(definition: TaskDefinition, result: Metrics, baselines: dict[str, M
         f"## {words['results']}",
         words["validation_only"] if result.split != "test" else "",
         words["results_on"].format(split=split, n=result.n_rows),
-        _table(header, rows),
+        table(header, rows),
         words["interval_note"] if baselines else words["no_baselines"],
         words["decoding"][result.decoding],
         _gate(result, words),
@@ -238,7 +238,7 @@ def _per_class(result: Metrics, words: Words) -> list[str]:
         [label, *(_number(values[name], words, digits=0 if name == "support" else 3) for name in names)]
         for label, values in result.per_class.items()
     ]
-    return [f"### {words['per_class']}", _table([words["label"], *(words.get(n, n) for n in names)], rows)]
+    return [f"### {words['per_class']}", table([words["label"], *(words.get(n, n) for n in names)], rows)]
 
 
 def _data(record: RunRecord, results: dict[str, Metrics], words: Words) -> list[str]:
@@ -247,7 +247,7 @@ def _data(record: RunRecord, results: dict[str, Metrics], words: Words) -> list[
         (words["rows_of"].format(split=words["split"][split]), f"{metrics.n_rows:,}")
         for split, metrics in results.items()
     ]
-    return [f"## {words['data']}", words["data_note"], _table((words["item"], words["value"]), rows)]
+    return [f"## {words['data']}", words["data_note"], table((words["item"], words["value"]), rows)]
 
 
 def _training(record: RunRecord, words: Words) -> list[str]:
@@ -259,7 +259,7 @@ def _training(record: RunRecord, words: Words) -> list[str]:
     rows += [(words["final"].get(name, name), f"{value:.4f}") for name, value in record.final.items()]
     versions = [(name, version) for name, version in record.environment.items() if name != "platform"]
     header = (words["item"], words["value"])
-    return [f"## {words['training']}", _table(header, rows), f"### {words['versions']}", _table(header, versions)]
+    return [f"## {words['training']}", table(header, rows), f"### {words['versions']}", table(header, versions)]
 
 
 def _limits(definition: TaskDefinition, config: RunConfig, result: Metrics, words: Words) -> list[str]:
@@ -373,15 +373,6 @@ def _difference(comparison: Comparison | None, words: Words) -> tuple[str, str]:
 
 def _number(value: float | None, words: Words, digits: int = 3) -> str:
     return words["undefined"] if value is None else f"{value:.{digits}f}"
-
-
-def _table(header: Sequence[Any], rows: Iterable[Sequence[Any]]) -> str:
-    lines = ["| " + " | ".join(map(_cell, header)) + " |", "|" + "---|" * len(header)]
-    return "\n".join([*lines, *("| " + " | ".join(map(_cell, row)) + " |" for row in rows)])
-
-
-def _cell(value: object) -> str:
-    return str(value).replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")
 
 
 def _fenced(text: str, language: str = "text") -> str:

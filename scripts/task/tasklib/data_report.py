@@ -7,6 +7,7 @@ from collections import Counter
 import numpy as np
 
 from tasklib.dataset import Dataset
+from tasklib.markdown import table
 from tasklib.schema import TaskDefinition
 from tasklib.summary import Problem, first_of_each_code
 from tasklib.texts import DATA_REPORT
@@ -16,10 +17,8 @@ def render(definition: TaskDefinition, data: Dataset) -> str:
     """Markdown with counts, label shares, text lengths and every kind of problem (20 of each)."""
     words, module = DATA_REPORT[definition.language], definition.task_type
     lines = [f"# {words['title']}: {definition.name}", "", words["intro"], ""]
-    lines += _table(
-        (words["rows"], words["readable"], words["errors"], words["warnings"]),
-        [(data.n_rows, len(data.examples), len(data.errors), len(data.warnings))],
-    )
+    totals = (data.n_rows, len(data.examples), len(data.errors), len(data.warnings))
+    lines += [table((words["rows"], words["readable"], words["errors"], words["warnings"]), [totals]), ""]
     counts = data.label_counts(module)
     answer_of = module.label_set(definition.task) or {}
     if data.examples:
@@ -27,11 +26,14 @@ def render(definition: TaskDefinition, data: Dataset) -> str:
             (label, answer_of.get(label, ""), n, f"{n / len(data.examples):.1%}") for label, n in counts.most_common()
         ]
         lines += [f"## {words['labels']}", ""]
-        lines += _table((words["label"], words["answer"], words["count"], words["share"]), rows)
+        lines += [table((words["label"], words["answer"], words["count"], words["share"]), rows), ""]
         lengths = np.array([len(module.text_of(example.record)) for example in data.examples])
         low, middle, high, top = np.percentile(lengths, [0, 50, 95, 100]).astype(int)
         lines += [f"## {words['length']}", ""]
-        lines += _table((words["minimum"], words["median"], words["p95"], words["maximum"]), [(low, middle, high, top)])
+        lines += [
+            table((words["minimum"], words["median"], words["p95"], words["maximum"]), [(low, middle, high, top)]),
+            "",
+        ]
     lines += [f"## {words['problems']}", ""]
     problems = data.errors + data.warnings
     return "\n".join(lines + (_problem_tables(problems, words) if problems else [words["none"], ""]))
@@ -39,22 +41,13 @@ def render(definition: TaskDefinition, data: Dataset) -> str:
 
 def _problem_tables(problems: list[Problem], words: dict[str, str]) -> list[str]:
     totals = Counter(problem.code for problem in problems)
-    lines = _table((words["code"], words["count"]), totals.most_common())
+    lines = [table((words["code"], words["count"]), totals.most_common()), ""]
     kept = first_of_each_code(problems)
     rows = []
     for problem in kept:
         place = (problem.file or "") + (f":{problem.line}" if problem.line else "")
         rows.append((problem.code, place, problem.field or "", problem.message, problem.hint or ""))
-    lines += _table((words["code"], words["place"], "", words["message"], words["hint"]), rows)
+    lines += [table((words["code"], words["place"], "", words["message"], words["hint"]), rows), ""]
     if len(kept) < len(problems):
         lines += [words["more"].format(n=len(problems) - len(kept)), ""]
     return lines
-
-
-def _table(header: tuple, rows: list[tuple]) -> list[str]:
-    lines = ["| " + " | ".join(map(_cell, header)) + " |", "|" + "---|" * len(header)]
-    return [*lines, *("| " + " | ".join(map(_cell, row)) + " |" for row in rows), ""]
-
-
-def _cell(value: object) -> str:
-    return str(value).replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")

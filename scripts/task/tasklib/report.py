@@ -5,8 +5,6 @@ Both files show one `Facts`. Data reaches the page only as escaped text (autoesc
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from jinja2 import Environment, StrictUndefined
 
 from tasklib import gate
 from tasklib.files import write_text
+from tasklib.markdown import literal, table
 from tasklib.metrics import Comparison, Interval, Metrics, Prediction
 from tasklib.schema import TaskDefinition
 from tasklib.texts import REPORT
@@ -25,7 +24,6 @@ MAX_MARKDOWN_TEXT = 200  # characters
 MAX_BARS = 6  # with more labels, a row shows the likeliest, its gold and its predicted label
 
 _TEMPLATE = Path(__file__).with_name("report_template.html")
-_MARKUP = re.compile(r"[\\`*<|&~$]|\](?=\()|(?<!\w)_|_(?!\w)")  # a_b and [0.1, 0.2] stay readable
 _UNDEFINED = Interval(value=None, ci_low=None, ci_high=None)
 
 
@@ -256,18 +254,18 @@ def _to_html(facts: Facts) -> str:
 
 def _to_markdown(facts: Facts) -> str:
     words, metrics = facts.words, facts.metrics
-    lines = [f"# {words['title']}: {facts.definition.name} · {_cell(metrics.run)} · {facts.split}", ""]
-    lines += [f"**{_cell(facts.verdict)}**", "", _counts_line(facts), ""]
+    lines = [f"# {words['title']}: {facts.definition.name} · {literal(metrics.run)} · {facts.split}", ""]
+    lines += [f"**{literal(facts.verdict)}**", "", _counts_line(facts), ""]
     if facts.reasons:
-        lines += [f"{words['reasons']}:", "", *(f"- {_cell(reason)}" for reason in facts.reasons), ""]
+        lines += [f"{words['reasons']}:", "", *(f"- {literal(reason)}" for reason in facts.reasons), ""]
     if metrics.warnings:
-        lines += [f"## {words['warnings']}", "", *(f"- {_cell(warning)}" for warning in metrics.warnings), ""]
-    lines += [f"## {words['comparison']}", "", *_comparison_table(facts), words["note"], ""]
+        lines += [f"## {words['warnings']}", "", *(f"- {literal(warning)}" for warning in metrics.warnings), ""]
+    lines += [f"## {words['comparison']}", "", _comparison_table(facts), "", words["note"], ""]
     if facts.other_metrics:
-        table = [(name, _with_interval(value, words)) for name, value in facts.other_metrics.items()]
-        lines += [f"## {words['other_metrics']}", "", *_table((words["metric"], words["value"]), table)]
-    lines += [f"## {words['per_class']}", "", *_class_table(facts)]
-    lines += [f"## {words['confusion']}", "", *_confusion_table(facts)]
+        rows = [(name, _with_interval(value, words)) for name, value in facts.other_metrics.items()]
+        lines += [f"## {words['other_metrics']}", "", table((words["metric"], words["value"]), rows), ""]
+    lines += [f"## {words['per_class']}", "", _class_table(facts), ""]
+    lines += [f"## {words['confusion']}", "", _confusion_table(facts), ""]
     lines += [*_wrong_table(facts), words["origin"], ""]
     lines += [f"rows_sha256 `{metrics.rows_sha256}`, identity `{metrics.identity}`"]
     return "\n".join(lines) + "\n"
@@ -281,7 +279,7 @@ def _counts_line(facts: Facts) -> str:
     return " · ".join([*counts, f"{words['decoding']} {metrics.decoding}"])
 
 
-def _comparison_table(facts: Facts) -> list[str]:
+def _comparison_table(facts: Facts) -> str:
     words, metrics, rows = facts.words, facts.metrics, []
     for system in facts.systems:
         name = f"{system.name} ★ {words['best']}" if system.is_best else system.name
@@ -289,28 +287,28 @@ def _comparison_table(facts: Facts) -> list[str]:
         compared = (_difference(item), _number(item.p_value, words), words[item.verdict]) if item else ("", "", "")
         rows.append((name, _with_interval(system.interval, words), *compared))
     value = words["metric_ci"].format(metric=metrics.primary.name)
-    return _table((words["system"], value, words["delta"], words["p_value"], words["verdict"]), rows)
+    return table((words["system"], value, words["delta"], words["p_value"], words["verdict"]), rows)
 
 
-def _class_table(facts: Facts) -> list[str]:
+def _class_table(facts: Facts) -> str:
     words, columns = facts.words, facts.class_columns
     rows = [
         (facts.name_of(label), *(_class_value(column, values[column], words) for column in columns))
         for label, values in facts.metrics.per_class.items()
     ]
-    return _table((words["label"], *(words.get(column, column) for column in columns)), rows)
+    return table((words["label"], *(words.get(column, column) for column in columns)), rows)
 
 
 def _class_value(column: str, value: float | None, words: dict[str, Any]) -> str:
     return f"{value:.0f}" if column == "support" and value is not None else _number(value, words)
 
 
-def _confusion_table(facts: Facts) -> list[str]:
+def _confusion_table(facts: Facts) -> str:
     words = facts.words
     unparsed = [words["unparsed"]] if facts.has_unparsed else []
     width = len(facts.labels) + len(unparsed)
     rows = [(facts.name_of(row.label), *(count for count, _ in row.cells[:width])) for row in facts.confusion]
-    return _table((f"{words['gold']} ↓ {words['predicted']} →", *facts.labels.values(), *unparsed), rows)
+    return table((f"{words['gold']} ↓ {words['predicted']} →", *facts.labels.values(), *unparsed), rows)
 
 
 def _wrong_table(facts: Facts) -> list[str]:
@@ -331,18 +329,8 @@ def _wrong_table(facts: Facts) -> list[str]:
         cells += ["" if row.confidence is None else f"{row.confidence:.3f}"] if facts.has_probabilities else []
         cells += [_shortened(row.raw_output or "")] if facts.has_raw_output else []
         rows.append(cells)
-    return [*lines, *_table(header, rows)]
+    return [*lines, table(header, rows), ""]
 
 
 def _shortened(text: str) -> str:
     return text if len(text) <= MAX_MARKDOWN_TEXT else text[: MAX_MARKDOWN_TEXT - 1] + "…"
-
-
-def _table(header: Sequence[object], rows: Iterable[Sequence[object]]) -> list[str]:
-    lines = ["| " + " | ".join(map(_cell, header)) + " |", "|" + "---|" * len(header)]
-    return [*lines, *("| " + " | ".join(map(_cell, row)) + " |" for row in rows), ""]
-
-
-def _cell(value: object) -> str:
-    """Text of one line that Markdown shows literally: no markup, link or HTML of the data comes alive."""
-    return _MARKUP.sub(r"\\\g<0>", " ".join(str(value).split()))

@@ -99,7 +99,7 @@ class Summary:
         lines += _table({name: value for name, value in self.metrics.items() if isinstance(value, dict)})
         lines += [f"  error {problem.to_text()}" for problem in self.errors]
         lines += [f"  warning {problem.to_text()}" for problem in self.warnings]
-        lines += [f"  {name}: {value}" for name, value in self.outputs.items()]
+        lines += [f"  {name}: {value}" for name, value in self.outputs.items() if isinstance(value, str)]
         if self.next:
             lines.append(f"  next: {self.next}")
         return "\n".join(lines)
