@@ -69,6 +69,14 @@ def test_a_second_evaluation_is_skipped(trained):
     assert trained.ok("04_evaluate.py")["status"] == "skipped"
 
 
+def test_a_dry_run_does_not_show_the_numbers_of_another_evaluation(copy):
+    assert copy.ok("04_evaluate.py", "--dry-run")["metrics"]
+    copy.edit_definition(evaluation={"decoding": "generate"})
+    before = copy.json("benchmarks/baseline/validation/metrics.json")
+    assert copy.ok("04_evaluate.py", "--dry-run")["metrics"] == {}
+    assert copy.json("benchmarks/baseline/validation/metrics.json") == before
+
+
 def test_baselines_are_computed_once(copy):
     folder = next(copy.folder.glob("benchmarks/baselines/zero_shot-*/validation"))
     before = (folder / "metrics.json").stat().st_mtime_ns

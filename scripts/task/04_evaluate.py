@@ -36,7 +36,7 @@ def build_parser() -> cli.Parser:
 
 
 def evaluate(args: argparse.Namespace) -> Summary:
-    from tasklib import conversion, evaluation, runs, schema
+    from tasklib import conversion, evaluation, metrics, runs, schema
     from tasklib.paths import config_path, task_paths
 
     paths = task_paths(args.task_dir)
@@ -60,12 +60,12 @@ def evaluate(args: argparse.Namespace) -> Summary:
     )
     identity = evaluation.run_identity(definition, config, data, record)
     folder = paths.benchmark(name, args.split)
-    from tasklib import metrics
-
     found = metrics.read(folder)
     done = found is not None and found.identity == identity and not args.force
-    if not done and not args.dry_run:
-        found = _evaluate_run(paths, definition, config, data, record, name, identity)
+    if not done:  # numbers of another evaluation are never shown as this one's
+        found = None
+        if not args.dry_run:
+            found = _evaluate_run(paths, definition, config, data, record, name, identity)
     return _summary(paths, config, found, folder, args, name, skipped=done)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from tasklib.prompts import token_ids
+
 Progress = Callable[[int], Any]  # called with the number of rows just done
 
 
@@ -23,8 +25,8 @@ def score_labels(
     """
     import torch
 
-    ids = [_ids(tokenizer, prompt) for prompt in prompts]
-    answers = [_ids(tokenizer, completion) for completion in completions]
+    ids = [token_ids(tokenizer, prompt) for prompt in prompts]
+    answers = [token_ids(tokenizer, completion) for completion in completions]
     order = sorted(range(len(ids)), key=lambda row: len(ids[row]))
     scores: list[list[float]] = [[] for _ in ids]
     with torch.inference_mode():
@@ -89,10 +91,10 @@ def generate(
     """Greedy answers, one for each prompt, without the end of turn."""
     import torch
 
-    ids = [_ids(tokenizer, prompt) for prompt in prompts]
+    ids = [token_ids(tokenizer, prompt) for prompt in prompts]
     order = sorted(range(len(ids)), key=lambda row: len(ids[row]))
     texts = [""] * len(ids)
-    stop = {tokenizer.eos_token_id, *_ids(tokenizer, end_of_turn.strip())[:1]} - {None}
+    stop = {tokenizer.eos_token_id, *token_ids(tokenizer, end_of_turn.strip())[:1]} - {None}
     with torch.inference_mode():
         for start in range(0, len(order), batch_size):
             chosen = order[start : start + batch_size]
@@ -124,7 +126,3 @@ def _left_padded(batch: list[list[int]], pad_token_id: int, device: Any) -> tupl
     tokens = [[pad_token_id] * (width - len(ids)) + ids for ids in batch]
     mask = [[0] * (width - len(ids)) + [1] * len(ids) for ids in batch]
     return torch.tensor(tokens, device=device), torch.tensor(mask, device=device)
-
-
-def _ids(tokenizer: Any, text: str) -> list[int]:
-    return tokenizer(text, add_special_tokens=False)["input_ids"]
