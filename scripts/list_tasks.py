@@ -85,7 +85,7 @@ def describe(folder: Path) -> dict[str, Any]:
     best = max(scored, key=scored.__getitem__, default=None)
     return {
         "type": definition.task.type,
-        "data": [name for names in definition.data.files.values() for name in names],
+        "data": definition.data.raw_paths,
         "primary_metric": definition.primary_metric,
         "runs": found,
         "best": {"run": best, "validation": scored[best]} if best else None,

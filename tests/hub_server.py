@@ -1,5 +1,5 @@
 """A Hub on loopback for the real huggingface_hub client (HF_ENDPOINT, HF_HUB_DISABLE_XET=1): repositories in memory,
-every request recorded. It knows the calls that an upload makes, and nothing else."""
+every request recorded. It knows the calls that an upload and the download of a data set make, and nothing else."""
 
 from __future__ import annotations
 
@@ -11,17 +11,38 @@ import threading
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import unquote
 
 import yaml
 
 
 @dataclass
 class Repo:
-    """Files at the head, and at every commit."""
+    """Files at the head, and at every commit; `refs` are branches besides main, by the commit they point to."""
 
     private: bool
     files: dict[str, bytes] = field(default_factory=lambda: {".gitattributes": b"*.safetensors filter=lfs\n"})
     commits: dict[str, dict[str, bytes]] = field(default_factory=dict)
+    refs: dict[str, str] = field(default_factory=dict)
+    gated: bool = False
+    renamed_from: str | None = None
+
+    def commit(self, files: dict[str, bytes], ref: str | None = None) -> str:
+        """Adds a commit that holds exactly `files`, on main or on another branch; returns its sha."""
+        sha = hashlib.sha1(repr((len(self.commits), sorted(files.items()))).encode()).hexdigest()
+        if ref is None:
+            self.files = dict(files)
+            self.commits[sha] = dict(files)
+        else:
+            self.commits = {sha: dict(files), **self.commits}  # main's head stays the last
+            self.refs[ref] = sha
+        return sha
+
+    def at(self, revision: str) -> dict[str, bytes] | None:
+        """The files at a commit, a branch or main; None for a revision that does not exist."""
+        if revision == "main":
+            return self.files
+        return self.commits.get(self.refs.get(revision, revision))
 
     @property
     def head(self) -> str:
@@ -42,6 +63,7 @@ class Hub:
     def __init__(self, token: str = "hf_right", role: str = "write"):
         self.token, self.role = token, role
         self.repos: dict[str, Repo] = {}
+        self.datasets: dict[str, Repo] = {}
         self.objects: dict[str, bytes] = {}
         self.requests: list[Request] = []
         self.failures: dict[str, int] = {}
@@ -60,6 +82,9 @@ class Hub:
         self.server.shutdown()
         self.server.server_close()
 
+    def of(self, kind: str) -> dict[str, Repo]:
+        return {"models": self.repos, "datasets": self.datasets}[kind]
+
     def calls(self) -> list[str]:
         """Method and path of every request, without the client's own look-up of agent harnesses."""
         return [f"{r.method} {r.path}" for r in self.requests if r.path != "/api/agent-harnesses"]
@@ -75,7 +100,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self._serve()
 
-    do_POST = do_PUT = do_GET
+    do_POST = do_PUT = do_HEAD = do_GET
 
     def _serve(self) -> None:
         path = self.path.partition("?")[0]
@@ -86,6 +111,7 @@ class _Handler(BaseHTTPRequestHandler):
         call = f"{self.command} {path}"
         failure = next((status for pattern, status in self.hub.failures.items() if re.search(pattern, call)), None)
         open_to_all = path == "/api/agent-harnesses" or call.startswith("PUT /lfs/")  # as presigned addresses are
+        open_to_all = open_to_all or (token is None and re.match(r"(GET|HEAD) /(api/)?datasets/", call))
         if not open_to_all and token != self.hub.token:
             return self._send(401, {"error": "Invalid username or password."},
                               {"X-Error-Message": "Invalid credentials in Authorization header"})  # fmt: skip
@@ -107,14 +133,15 @@ class _Handler(BaseHTTPRequestHandler):
         return b"".join(chunks)
 
     def _send(self, status: int, body: Any, headers: dict[str, str] | None = None) -> None:
-        data = json.dumps(body).encode()
+        data = body if isinstance(body, bytes) else json.dumps(body).encode()
         self.send_response(status)
-        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Type", "application/octet-stream" if isinstance(body, bytes) else "application/json")
         self.send_header("Content-Length", str(len(data)))
         for name, value in (headers or {}).items():
             self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(data)
+        if self.command != "HEAD":
+            self.wfile.write(data)
 
 
 def whoami(hub: Hub, request: Request) -> tuple:
@@ -124,30 +151,68 @@ def whoami(hub: Hub, request: Request) -> tuple:
 def create(hub: Hub, request: Request) -> tuple:
     wanted = json.loads(request.body)
     name = f"{wanted['organization'] or 'me'}/{wanted['name']}"
-    if name in hub.repos:
-        return 409, {"error": "You already created this model repo"}
+    repos = hub.of(f"{wanted.get('type') or 'model'}s")
+    if name in repos:
+        return 409, {"error": "You already created this repo"}
     private = wanted.get("visibility") == "private" or wanted.get("private") is True
-    hub.repos[name] = Repo(private and not hub.creates_public)
+    repos[name] = Repo(private and not hub.creates_public)
     return 200, {"url": f"{hub.url}/{name}", "name": name}
 
 
-def info(hub: Hub, request: Request, name: str) -> tuple:
-    if name not in hub.repos:
-        return 404, {"error": "Repository not found"}, {"X-Error-Code": "RepoNotFound"}
-    repo = hub.repos[name]
-    siblings = [{"rfilename": path} for path in repo.files]
-    return 200, {"id": name, "private": repo.private, "sha": repo.head, "siblings": siblings, "tags": []}
+def visible(hub: Hub, request: Request, kind: str, name: str) -> tuple[str, Repo] | None:
+    """The repository under its own or its former name, or None where this caller may not know that it exists."""
+    repos = hub.of(kind)
+    found = next((own for own, repo in repos.items() if name in (own, repo.renamed_from)), None)
+    if found is None or (repos[found].private and request.token is None):
+        return None
+    return found, repos[found]
 
 
-def tree(hub: Hub, request: Request, name: str, revision: str) -> tuple:
-    repo = hub.repos[name]
-    files = repo.commits.get(revision, repo.files)
+def not_found(request: Request) -> tuple:
+    """What the Hub says of missing and of private repositories: 401 to strangers, 404 to the others."""
+    return (404 if request.token else 401), {"error": "Repository not found"}, {"X-Error-Code": "RepoNotFound"}
+
+
+def info(hub: Hub, request: Request, kind: str, name: str, revision: str | None) -> tuple:
+    found = visible(hub, request, kind, name)
+    if found is None:
+        return not_found(request)
+    name, repo = found
+    revision = unquote(revision or "main")
+    files = repo.at(revision)
+    if files is None:
+        return 404, {"error": "Invalid rev id"}, {"X-Error-Code": "RevisionNotFound"}
+    sha = repo.head if revision == "main" else repo.refs.get(revision, revision)
+    siblings = [{"rfilename": path} for path in files]
+    gated = "manual" if repo.gated else False
+    return 200, {"id": name, "private": repo.private, "gated": gated, "sha": sha, "siblings": siblings, "tags": []}
+
+
+def tree(hub: Hub, request: Request, kind: str, name: str, revision: str) -> tuple:
+    found = visible(hub, request, kind, name)
+    if found is None:
+        return not_found(request)
+    files = found[1].at(unquote(revision)) or found[1].files
     entries = [{"type": "file", "path": path, "size": len(data), "oid": git_oid(data)} for path, data in files.items()]
     for entry in entries:
         if entry["path"].endswith(hub.large):
             oid = oid_of(hub, entry["path"], files[entry["path"]])
             entry["lfs"] = {"oid": oid, "size": entry["size"], "pointerSize": 134}
     return 200, entries
+
+
+def resolve(hub: Hub, request: Request, name: str, revision: str, path: str) -> tuple:
+    """One file of a dataset repository, as HEAD and GET ask for it."""
+    found = visible(hub, request, "datasets", name)
+    if found is None:
+        return not_found(request)
+    if found[1].gated:
+        return (403 if request.token else 401), {"error": "Access is restricted"}, {"X-Error-Code": "GatedRepo"}
+    files, path = found[1].at(unquote(revision)) or {}, unquote(path)
+    if path not in files:
+        return 404, {"error": "Entry not found"}, {"X-Error-Code": "EntryNotFound"}
+    sha = found[1].head if revision == "main" else revision
+    return 200, files[path], {"ETag": f'"{oid_of(hub, path, files[path])}"', "X-Repo-Commit": sha}
 
 
 def validate(hub: Hub, request: Request) -> tuple:
@@ -157,8 +222,8 @@ def validate(hub: Hub, request: Request) -> tuple:
     return (400 if errors else 200), {"errors": errors, "warnings": []}
 
 
-def preupload(hub: Hub, request: Request, name: str) -> tuple:
-    known, answers = hub.repos[name].files, []
+def preupload(hub: Hub, request: Request, kind: str, name: str) -> tuple:
+    known, answers = hub.of(kind)[name].files, []
     for path in (wanted["path"] for wanted in json.loads(request.body)["files"]):
         mode = "lfs" if path.endswith(hub.large) else "regular"
         oid = oid_of(hub, path, known[path]) if path in known else None
@@ -166,7 +231,7 @@ def preupload(hub: Hub, request: Request, name: str) -> tuple:
     return 200, {"files": answers}
 
 
-def batch(hub: Hub, request: Request, name: str) -> tuple:
+def batch(hub: Hub, request: Request, kind: str | None, name: str) -> tuple:
     def action(thing: dict) -> dict:
         if thing["oid"] in hub.objects:
             return thing
@@ -185,8 +250,8 @@ def verify(hub: Hub, request: Request) -> tuple:
     return (200 if json.loads(request.body)["oid"] in hub.objects else 404), {}
 
 
-def commit(hub: Hub, request: Request, name: str) -> tuple:
-    repo = hub.repos[name]
+def commit(hub: Hub, request: Request, kind: str, name: str) -> tuple:
+    repo = hub.of(kind)[name]
     for line in map(json.loads, request.body.splitlines()):
         value = line["value"]
         if value.get("path") == hub.loses:
@@ -211,15 +276,18 @@ def oid_of(hub: Hub, path: str, content: bytes) -> str:
 
 
 NAME = r"([\w.-]+/[\w.-]+)"
+API = rf"/api/(models|datasets)/{NAME}"
 ROUTES = [
     (r"GET /api/whoami-v2", whoami),
     (r"POST /api/repos/create", create),
-    (rf"GET /api/models/{NAME}(?:/revision/[\w.-]+)?", info),
-    (rf"GET /api/models/{NAME}/tree/([\w.-]+)", tree),
+    (rf"GET {API}(?:/revision/([\w.%-]+))?", info),
+    (r"GET /api/(datasets)/([\w.-]+)()", info),  # a data set of the early days, without an owner
+    (rf"GET {API}/tree/([\w.%-]+)", tree),
+    (rf"(?:GET|HEAD) /datasets/{NAME}/resolve/([\w.%-]+)/(.+)", resolve),
     (r"POST /api/validate-yaml", validate),
-    (rf"POST /api/models/{NAME}/preupload/main", preupload),
-    (rf"POST /{NAME}\.git/info/lfs/objects/batch", batch),
+    (rf"POST {API}/preupload/main", preupload),
+    (rf"POST /(datasets/)?{NAME}\.git/info/lfs/objects/batch", batch),
     (r"PUT /lfs/([0-9a-f]{64})", put),
     (r"POST /lfs-verify", verify),
-    (rf"POST /api/models/{NAME}/commit/main", commit),
+    (rf"POST {API}/commit/main", commit),
 ]

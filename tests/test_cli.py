@@ -25,7 +25,8 @@ from tasklib.summary import MAX_PROBLEMS_PER_CODE, Problem, Summary
 TASK_SCRIPTS = sorted((BUNDLE / "scripts" / "task").glob("*.py"))
 SCRIPTS = [*TASK_SCRIPTS, BUNDLE / "scripts" / "create_task.py", BUNDLE / "scripts" / "list_tasks.py"]
 SUMMARY_KEYS = {
-    "schema_version", "stage", "status", "run", "outputs", "counts", "metrics", "warnings", "errors", "next",
+    "schema_version", "stage", "status", "run", "outputs", "counts", "metrics", "warnings", "errors", "candidates",
+    "next",
 }  # fmt: skip
 PROBLEM_KEYS = {"code", "message", "file", "line", "field", "hint"}
 # as a user has them: Python buffers what goes to a pipe

@@ -174,7 +174,7 @@ def test_a_split_without_a_row_is_exit_3_and_the_processed_files_stay_as_they_we
     outcome = task.run(SCRIPT)
     assert outcome.code == 3
     (problem,) = outcome.problems("empty_split")
-    assert "validation" in problem["message"] and "test" in problem["message"]
+    assert "no row falls into validation" in problem["message"]
     assert task.hashes("data/processed") == before and len(before) == 4
 
 
@@ -189,7 +189,7 @@ def test_data_with_faults_is_exit_3_with_all_of_them_and_nothing_is_written(tmp_
 
 row_texts = st.one_of(
     st.sampled_from(["a", "A", "ａ", " a ", "b", "Ｂ", "c d", "cd"]),  # many duplicates
-    st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8).filter(str.strip),
+    st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=8).filter(str.strip),
 )
 small_rows = st.lists(
     st.tuples(row_texts, st.sampled_from(["good", "bad", "odd"]), st.sampled_from([None, "g1", "g2", 3])),
@@ -231,17 +231,21 @@ def test_no_row_is_lost_or_doubled_and_equal_texts_and_groups_are_never_parted(
     )
     with tempfile.TemporaryDirectory() as folder:
         write(Path(folder) / "a.json", json.dumps(raw, indent=None if one_line else 1))
-        data = dataset.load(TaskPaths(Path(folder)), definition)
-    assert data.n_rows == len(data.examples) == len(rows)
-    try:
-        splits = conversion.to_conversations(definition, data.examples)
-    except TaskError as error:
-        assert [problem.code for problem in error.problems] == ["empty_split"]
-        return
+        paths = TaskPaths(Path(folder))
+        data, examples = dataset.scan(paths, definition), list(dataset.examples(paths, definition))
+        assert data.n_rows == len(data.index) == len(examples) == len(rows)
+        try:
+            plan = conversion.plan(paths, definition, data)
+        except TaskError as error:
+            assert [problem.code for problem in error.problems] == ["empty_split"]
+            return
+        splits = {name: [] for name in plan.splits}
+        for name, _, row in conversion.conversations(paths, definition, plan):
+            splits[name].append(row)
     ids = [row["id"] for chosen in splits.values() for row in chosen]
     assert len(set(ids)) == len(ids) == len(rows)
-    assert set(ids) == {example.id for example in data.examples}
-    by_id = {example.id: example for example in data.examples}
+    assert set(ids) == {example.id for example in examples}
+    by_id = {example.id: example for example in examples}
     sides = {}
     for name, chosen in splits.items():
         for row in chosen:
@@ -508,8 +512,6 @@ def test_the_manifest_tells_the_truth_about_inputs_and_splits(task):
         )
         assert found["n_rows"] == len(rows) > 0
         assert found["labels"] == Counter(row["record"]["label"] for row in rows)
-        canonical = json.dumps(rows, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
-        assert found["rows_sha256"] == hashlib.sha256(canonical.encode()).hexdigest()
 
 
 def test_the_summary_counts_what_the_files_hold(task):

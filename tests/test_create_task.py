@@ -18,9 +18,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import create_task
+from creation import rendering
+from hub_server import Hub, Repo
 from task_folder import BUNDLE, jsonl, run_script, sha256s, write
 from tasklib import schema
 from tasklib.records import Row, read_rows
+from workbook import xlsx
 
 CREATE, LIST = BUNDLE / "scripts" / "create_task.py", BUNDLE / "scripts" / "list_tasks.py"
 ROWS = [
@@ -76,6 +79,12 @@ def definition_of(folder):
     return schema.load_definition(folder / "task_definition.yaml")
 
 
+def files_of(folder):
+    """Split -> paths of its files."""
+    files = definition_of(folder).data.files
+    return {split: [spec.path for spec in specs] for split, specs in files.items()}
+
+
 def refused(outcome, code=2):
     """The problems of a call that must fail without a trace of a bug."""
     assert outcome.code == code and outcome.summary["status"] == "error", outcome.summary
@@ -93,10 +102,10 @@ def test_flags_alone_are_enough(work):
     assert definition.description == "新聞的情感" and definition.language == "zh-TW"
     assert definition.task.labels == {"good": "good", "bad": "bad", "flat": "flat"}
     assert definition.data.fields == {"text": "標題", "label": "情感"}
-    assert definition.data.files == {"all": ["data/raw/news.csv"]}
+    assert files_of(folder) == {"all": ["data/raw/news.csv"]}
     assert definition.evaluation.target == 0.8
     config = schema.load_config(folder / "configs" / "baseline.yaml")
-    assert config.base_model.id == create_task.DEFAULT_BASE_MODEL
+    assert config.base_model.id == rendering.DEFAULT_BASE_MODEL
 
 
 def test_answers_alone_are_enough_and_their_data_lies_beside_them(work, tmp_path):
@@ -130,7 +139,7 @@ def test_flags_override_answers(work):
     assert (definition.name, definition.description, definition.language) == ("mine", "other", "en")
     assert definition.task.labels == {"x": "X!", "y": "y"}
     assert definition.data.fields == {"text": "t", "label": "l"}
-    assert definition.data.files == {"all": ["data/raw/other.jsonl"]} and definition.evaluation.target == 0.5
+    assert files_of(folder) == {"all": ["data/raw/other.jsonl"]} and definition.evaluation.target == 0.5
     config = schema.load_config(folder / "configs" / "baseline.yaml")
     assert (config.base_model.id, config.base_model.revision, config.training.seed) == ("some/model", "v1", 7)
 
@@ -211,7 +220,9 @@ def test_labels_in_the_data_are_taken_as_they_stand(work, values, labels):
 @pytest.mark.parametrize(
     ("flags", "code"),
     [
-        (("--label-field", "標題"), "too_many_labels"),
+        (("--label-field", "標題", "--text-field", "日期"), "too_many_labels"),
+        (("--label-field", "標題"), "illegal_value"),
+        (("--labels", "正面,負面"), "labels_unknown"),
         (("--labels", "good"), "illegal_value"),
         (("--labels", "good=x,bad=x"), "illegal_value"),
         (("--labels", "good=,bad=x"), "illegal_value"),
@@ -235,7 +246,13 @@ def test_an_illegal_name_is_refused_and_nothing_is_written(work, name):
     before = sha256s(work.parent)
     problems = refused(create(work, *FLAGS, f"--name={name}"))
     assert [problem["field"] for problem in problems] == ["name"]
+    assert repr(name) in problems[0]["message"] and "a-z, 0-9" in problems[0]["hint"]
     assert sha256s(work.parent) == before and len(before) == 1
+
+
+def test_a_task_needs_a_name_and_the_nearest_legal_one_is_shown(work):
+    assert "has no name" in refused(create(work, *FLAGS[2:]))[0]["message"]
+    assert "e.g. my-news-2" in refused(create(work, *FLAGS, "--name", "My News (2)"))[0]["hint"]
 
 
 def test_an_existing_task_is_never_overwritten(work):
@@ -248,20 +265,22 @@ def test_an_existing_task_is_never_overwritten(work):
 
 
 def test_all_missing_and_unreadable_data_files_are_listed(work):
-    write(work / "sheet.xlsx", "x")
+    write(work / "table.pdf", "%PDF-1.7")
     (work / "folder.csv").mkdir()
-    flags = ["--data", "gone.csv", "--data", "news.csv", "--data", "sheet.xlsx", "--data", "folder.csv"]
+    flags = ["--data", "gone.csv", "--data", "news.csv", "--data", "table.pdf", "--data", "folder.csv"]
     problems = refused(create(work, "--name", "news", *flags, "--text-field", "標題", "--label-field", "情感"))
-    assert [problem["code"] for problem in problems] == ["file_missing", "unknown_format", "file_missing"]
-    assert "gone.csv" in problems[0]["message"] and "folder.csv" in problems[2]["message"]
+    assert [problem["code"] for problem in problems] == ["file_missing", "which_file", "unknown_format"]
+    assert "gone.csv" in problems[0]["message"] and "folder.csv" in problems[1]["message"]
+    assert problems[2]["file"].endswith("table.pdf") and "CSV" in problems[2]["hint"]
 
 
-def test_a_task_without_data_is_refused(work):
-    assert refused(create(work, "--name", "news"))[0]["code"] == "no_data"
+def test_a_task_without_data_and_without_labels_is_refused(work):
+    (problem,) = refused(create(work, "--name", "news"))
+    assert problem["code"] == "no_data" and "--data" in problem["hint"] and "--labels" in problem["hint"]
 
 
 def test_wrong_column_names_are_refused_with_the_columns_that_exist(work):
-    problems = refused(create(work, *FLAGS[:4], "--text-field", "title"))
+    problems = refused(create(work, *FLAGS[:4], "--text-field", "title", "--label-field", "情緒"))
     assert [(p["code"], p["field"]) for p in problems] == [
         ("missing_column", "data.fields.text"), ("missing_column", "data.fields.label"),
     ]  # fmt: skip
@@ -269,11 +288,34 @@ def test_wrong_column_names_are_refused_with_the_columns_that_exist(work):
     assert all("標題, 情感, 日期" in problem["hint"] for problem in problems)
 
 
-def test_data_that_cannot_be_read_is_exit_3_with_every_broken_row(work):
+def test_rows_that_cannot_be_read_are_warnings_with_their_lines_and_the_rest_makes_the_task(work):
     write(work / "news.csv", "標題,情感\nx,good\ny\nz,bad,3\nw,bad\n")
-    problems = refused(create(work, *FLAGS), code=3)
-    assert [(p["code"], p["line"]) for p in problems] == [("column_count", 3), ("column_count", 4)]
-    assert not (work / "tasks").exists()
+    outcome = create(work, *FLAGS)
+    assert outcome.code == 0
+    assert [problem["line"] for problem in outcome.problems("column_count", "warnings")] == [3, 4]
+    assert definition_of(work / "tasks/news").task.labels == {"bad": "bad", "good": "good"}
+
+
+def test_warnings_about_many_rows_are_cut_with_their_number(work):
+    write(work / "news.csv", "標題,情感\n" + "x,good\ny,bad\n" * 2 + "z,bad,3\n" * 50)
+    outcome = create(work, *FLAGS)
+    assert len(outcome.problems("column_count", "warnings")) == 20 and outcome.summary["counts"]["column_count"] == 50
+
+
+@pytest.mark.parametrize(
+    ("content", "code"),
+    [
+        ("", "empty_file"),
+        ("標題,情感\n", "header_only"),
+        ("標題,情感,標題\nx,good,y\n", "duplicate_column"),
+        ("標題,情感\nx\ny\n", "column_count"),
+    ],
+)
+def test_a_file_without_a_readable_row_is_exit_3(work, content, code):
+    write(work / "bad.csv", content)
+    for flags in (("--data", "bad.csv"), ("--data", "news.csv", "--data", "bad.csv")):
+        problems = refused(create(work, "--name", "news", *flags, "--dry-run"), code=3)
+        assert {problem["code"] for problem in problems} == {code} and problems[0]["file"].endswith("bad.csv")
 
 
 @pytest.mark.parametrize("files", [("news.csv", "news.csv"), ("news.csv", "./news.csv")])
@@ -346,19 +388,304 @@ def test_missing_answers_are_exit_4(work):
     assert refused(create(work, "--answers", "nowhere.yaml"), code=4)[0]["code"] == "file_missing"
 
 
+def test_everything_that_is_wrong_is_told_at_once_whatever_it_belongs_to(work):
+    flags = ["--name", "My News", "--data", "news.csv", "--data", "gone.csv", "--target", "7", "--columns", "a,b,c"]
+    flags += ["--label-names", "no.txt", "--base-model", "builtin:smollm2-135m"]
+    problems = refused(create(work, *flags, "--answers", answers_file(work, "langauge: en\n")))
+    assert {(problem["code"], problem["field"]) for problem in problems} == {
+        ("file_missing", "data.files.all"), ("label_names", "--label-names"), ("illegal_name", "name"),
+        ("illegal_value", "evaluation.target"), ("unknown_key", "langauge"),
+    }  # fmt: skip
+    assert all(problem["hint"] for problem in problems)
+
+
+def test_what_is_wrong_beside_the_data_is_told_with_an_ambiguous_column(work):
+    write(work / "news.csv", CSV.replace("標題,情感,日期", "標題,甲,日期").replace("日期", "乙"))
+    rows = "".join(f"第{n}則新聞,{'xy'[n % 2]},{'uvw'[n % 3]}\n" for n in range(60))
+    write(work / "news.csv", f"標題,甲,乙\n{rows}")
+    outcome = create(work, "--name", "news", "--data", "news.csv", "--target", "7")
+    assert [p["field"] for p in refused(outcome)] == ["data.fields.label", "evaluation.target"]
+    assert [option["value"] for option in outcome.summary["candidates"]["label"]] == ["甲", "乙"]
+
+
+@pytest.mark.parametrize(
+    ("entry", "field", "message"),
+    [
+        ({"path": "news.csv", "encoding": "latin1"}, "data.files.all.encoding", "latin1"),
+        ({"path": "news.csv", "colums": ["a"]}, "data.files.all.colums", "Extra"),
+        ({"path": "news.csv", "parallel": ["x"]}, "data.files.all.parallel", "dict"),
+        ({"path": 5}, "data.files.all.path", "5"),
+        ({5: "news.csv"}, "data.files.all.path", "required"),
+    ],
+    ids=str,
+)
+def test_an_illegal_entry_of_a_file_is_named_with_the_legal_keys(work, entry, field, message):
+    data = {"files": {"all": [entry]}, "fields": ANSWERS["data"]["fields"]}
+    text = yaml.safe_dump({**ANSWERS, "data": data}, allow_unicode=True)
+    problems = refused(create(work, "--answers", answers_file(work, text)))
+    assert field in [problem["field"] for problem in problems] and message in problems[0]["message"]
+    assert any("encoding" in problem["hint"] for problem in problems)
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "field"),
+    [
+        (("--sheet", "一月"), "unused_flag", "--sheet"),
+        (("--columns", "a,b"), "columns_count", None),
+        (("--columns", "a,b,a"), "columns_count", None),
+        (("--columns", "標題,情感,日期"), "has_header", None),
+        (("--label-lines", "labels.txt", "--data", "other.txt"), "usage", "--label-lines"),
+        (("--label-names", "empty.txt"), "label_names", "--label-names"),
+        (("--train", "other.txt"), "illegal_value", "data.files"),
+    ],
+)
+def test_a_flag_that_does_not_fit_the_data_is_refused_and_never_ignored(work, flags, code, field):
+    write(work / "empty.txt", "")
+    write(work / "other.txt", CSV)
+    (problem,) = refused(create(work, *FLAGS, *flags))
+    assert (problem["code"], problem["field"]) == (code, field) and problem["hint"]
+
+
+@pytest.mark.parametrize(
+    "flags", [("--columns", "a,b"), ("--sheet", "x"), ("--encoding", "big5"), ("--label-names", "a")]
+)
+def test_flags_about_data_without_data_are_refused(work, flags):
+    (problem,) = refused(create(work, "--name", "news", "--labels", "a,b", *flags))
+    assert problem["code"] == "no_data" and flags[0] in problem["message"]
+
+
+# What is proposed
+
+
+def test_columns_labels_and_language_come_from_the_data_and_the_json_says_why(work):
+    outcome = create(work, "--name", "news", "--data", "news.csv")
+    assert outcome.code == 0, outcome.summary
+    proposal = outcome.summary["outputs"]["proposal"]
+    assert (proposal["type"], proposal["fields"]) == ("classification", {"text": "標題", "label": "情感"})
+    assert proposal["labels"] == {"bad": 20, "flat": 20, "good": 20}
+    assert (proposal["language"], proposal["script"]) == ("zh-TW", "traditional")
+    assert set(proposal["why"]) == {"text", "label", "labels", "language", "script"} and all(proposal["why"].values())
+    assert "label: column '情感'" in outcome.stderr and "bad 20" in outcome.stderr
+    assert list(definition_of(work / "tasks/news").data.fields.items()) == [("text", "標題"), ("label", "情感")]
+
+
+def test_flags_override_answers_and_answers_override_the_proposal(work):
+    rows = [{**row, "text": f"text of {n}", "topic": "xy"[n % 2]} for n, row in enumerate(ROWS)]
+    write(work / "rows.jsonl", jsonl(*rows))
+    answers = {"name": "a", "language": "en", "data": {"files": {"all": ["rows.jsonl"]}, "fields": {"label": "topic"}}}
+    path = answers_file(work, yaml.safe_dump(answers))
+    folder = created(work, "--answers", path, "--text-field", "text", "--labels", "x=X1,y")
+    definition = definition_of(folder)
+    assert definition.data.fields == {"text": "text", "label": "topic"} and definition.language == "en"
+    assert definition.task.labels == {"x": "X1", "y": "y"}
+    path = answers_file(work, yaml.safe_dump({**answers, "task": {"labels": ["x", "y"]}}))
+    definition = definition_of(created(work, "--answers", path, "--name", "b", "--label-field", "情感",
+                                       "--labels", "good,bad,flat", "--text-field", "標題",
+                                       "--language", "zh-TW"))  # fmt: skip
+    assert definition.data.fields == {"text": "標題", "label": "情感"} and definition.language == "zh-TW"
+    assert list(definition.task.labels) == ["good", "bad", "flat"]
+
+
+def test_labels_that_do_not_cover_the_data_are_warned_about(work):
+    outcome = create(work, *FLAGS, "--labels", "good,bad,neutral")
+    assert outcome.code == 0
+    assert "flat (20)" in outcome.problems("labels_not_given", "warnings")[0]["message"]
+    assert "neutral" in outcome.problems("label_without_rows", "warnings")[0]["message"]
+
+
+# Forms of input, up to the validated task
+
+
+def validated(folder, n_rows):
+    outcome = run_script(folder / "scripts/01_validate_data.py")
+    assert outcome.code == 0 and outcome.summary["counts"]["rows"] == n_rows, outcome.summary
+    return outcome.summary
+
+
+@pytest.mark.parametrize(("encoding", "codec", "word"), [("big5", "cp950", "新聞"), ("gb18030", "gb18030", "新闻")])
+def test_a_legacy_encoding_is_found_told_and_written_down(work, encoding, codec, word):
+    text = "标题" if encoding == "gb18030" else "標題"
+    write(
+        work / "old.csv",
+        CSV.replace("標題", text).replace("新聞", word).replace("則", "条則"[codec == "cp950"]).encode(codec),
+    )
+    outcome = create(work, "--name", "old", "--data", "old.csv")
+    assert outcome.code == 0 and encoding in outcome.problems("encoding_detected", "warnings")[0]["message"]
+    (spec,) = definition_of(work / "tasks/old").data.files["all"]
+    assert spec.encoding == encoding
+    assert validated(work / "tasks/old", 60)["metrics"]["labels"] == {"good": 20, "bad": 20, "flat": 20}
+
+
+@pytest.mark.parametrize("mark", [b"", b"\xff\xfe"], ids=["without a mark", "with a mark"])
+def test_utf_16_is_read_with_and_without_its_mark(work, mark):
+    write(work / "old.csv", mark + CSV.encode("utf-16-le"))
+    validated(created(work, "--name", "old", "--data", "old.csv"), 60)
+
+
+def test_an_encoding_that_is_given_is_taken_instead_of_the_one_found(work):
+    write(work / "old.csv", CSV)
+    problems = refused(create(work, "--name", "old", "--data", "old.csv", "--encoding", "big5"), code=3)
+    assert problems[0]["code"] == "wrong_encoding"
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [(bytes(range(0xA1, 0xF0)), {"big5", "gb18030"}), ("標題新聞則請".encode("gb18030"), {"gb18030"})],
+)
+def test_bytes_whose_encoding_only_a_person_knows_are_refused_with_those_that_fit(work, text, found):
+    if len(found) == 2:  # every second byte B0: frequent characters in both
+        text = b"".join(bytes([0xB0, byte]) for byte in text)
+    write(work / "old.csv", b"text,label\n" + text + b",a\n" + text + b"1,b\n")
+    outcome = create(work, "--name", "old", "--data", "old.csv")
+    assert [problem["code"] for problem in refused(outcome)] == ["which_encoding"]
+    assert "--encoding" in outcome.summary["errors"][0]["hint"]
+    assert {option["value"] for option in outcome.summary["candidates"]["encoding"]} == found
+
+
+def test_several_sheets_are_refused_with_their_names_and_sheet_chooses(work):
+    header, rows = ["標題", "情感"], [[row["標題"], row["情感"]] for row in ROWS]
+    write(work / "book.xlsx", xlsx({"一月": [header, *rows], "二月": [header, *rows[:30]], "空白": []}))
+    outcome = create(work, "--name", "book", "--data", "book.xlsx")
+    assert [problem["code"] for problem in refused(outcome)] == ["which_sheet"]
+    assert [option["value"] for option in outcome.summary["candidates"]["sheet"]] == ["一月", "二月"]
+    assert "--sheet" in outcome.summary["errors"][0]["hint"]
+    wrong = create(work, "--name", "book", "--data", "book.xlsx", "--sheet", "三月")
+    assert [problem["code"] for problem in refused(wrong)] == ["missing_sheet"] and wrong.summary["candidates"]["sheet"]
+    folder = created(work, "--name", "book", "--data", "book.xlsx", "--sheet", "二月")
+    assert definition_of(folder).data.files["all"][0].sheet == "二月"
+    validated(folder, 30)
+
+
+def test_numeric_labels_get_their_names_from_a_file(work):
+    write(work / "dev.txt", "".join(f"第{n}則新聞\t{n % 3}\n" for n in range(60)))
+    write(work / "class.txt", "財經\n政治\n體育\n")
+    folder = created(work, "--name", "topics", "--data", "dev.txt", "--label-names", "class.txt")
+    assert definition_of(folder).task.labels == {"0": "財經", "1": "政治", "2": "體育"}
+    assert definition_of(folder).data.files["all"][0].columns == ["column_1", "column_2"]
+    assert not (folder / "data/raw/class.txt").exists()
+    assert validated(folder, 60)["metrics"]["labels"] == {"0": 20, "1": 20, "2": 20}
+
+
+def test_one_text_file_for_each_class_becomes_labels_by_their_names(work):
+    for label in ("正面", "負面"):
+        write(work / f"reviews/{label}.txt", "".join(f"第{n}則{label}的評論\n" for n in range(30)))
+    folder = created(work, "--name", "reviews", "--data", "reviews")
+    assert files_of(folder) == {"all": ["data/raw/正面.txt", "data/raw/負面.txt"]}
+    assert validated(folder, 60)["metrics"]["labels"] == {"正面": 30, "負面": 30}
+
+
+def test_parallel_files_are_paired_line_by_line_wherever_they_lie(work, tmp_path):
+    write(work / "texts.txt", "".join(f"第{n}則新聞，有逗號\n" for n in range(60)))
+    labels = write(tmp_path / "elsewhere/labels.txt", "".join(f"{'ab'[n % 2]}\n" for n in range(60)))
+    folder = created(work, "--name", "pairs", "--data", "texts.txt", "--label-lines", str(labels))
+    assert (folder / "data/raw/labels.txt").read_bytes() == labels.read_bytes()
+    assert validated(folder, 60)["metrics"]["labels"] == {"a": 30, "b": 30}
+    write(labels, "a\nb\n" * 29)
+    (problem,) = refused(create(work, "--name", "p", "--data", "texts.txt", "--label-lines", str(labels)), code=3)
+    assert problem["code"] == "parallel_length" and "labels.txt" in problem["message"] and problem["hint"]
+
+
+@pytest.mark.parametrize("how", ["flags", "folder", "names"])
+def test_the_users_own_splits_stay_what_they_are(work, how):
+    for name, n in (("train.csv", 30), ("dev.csv", 12), ("test.csv", 15)):
+        write(work / "sets" / name, "標題,情感\n" + "".join(f"{name}的第{k}則,{'xyz'[k % 3]}\n" for k in range(n)))
+    flags = {
+        "flags": ["--train", "sets/train.csv", "--validation", "sets/dev.csv", "--test", "sets/test.csv"],
+        "folder": ["--data", "sets"],
+        "names": ["--data", "sets/*.csv"],
+    }[how]
+    folder = created(work, "--name", "own", *flags)
+    assert files_of(folder) == {
+        "train": ["data/raw/train.csv"], "validation": ["data/raw/dev.csv"], "test": ["data/raw/test.csv"],
+    }  # fmt: skip
+    counts = run_script(folder / "scripts/02_convert_format.py").summary["counts"]
+    assert (counts["train"], counts["validation"], counts["test"]) == (30, 12, 15)
+
+
+def test_files_of_different_forms_become_one_task(work):
+    write(work / "more.jsonl", jsonl(*({**row, "標題": f"另外的第{n}則"} for n, row in enumerate(ROWS))))
+    rows = [[f"表格裡的第{n}則", "good"] for n in range(10)]
+    write(work / "book.xlsx", xlsx({"工作表1": [["標題", "情感"], *rows]}))
+    flags = ["--data", "news.csv", "--data", "more.jsonl", "--data", "book.xlsx"]
+    folder = created(work, "--name", "all", *flags)
+    assert validated(folder, 130)["metrics"]["labels"] == {"good": 50, "bad": 40, "flat": 40}
+
+
+def test_a_data_set_of_the_hub_becomes_a_task_with_its_names_licence_and_commit(work, monkeypatch):
+    rows = jsonl(*({"t": f"第{n}則新聞的內容", "l": n % 2} for n in range(40)))
+    names = "dataset_info:\n  features:\n  - name: l\n    dtype:\n      class_label:\n        names:\n"
+    card = f"---\nlicense: cc-by-4.0\n{names}          '0': 壞\n          '1': 好\n---\n"
+    with Hub("hf_none") as hub:
+        repo = hub.datasets.setdefault("acme/news", Repo(private=False))
+        sha = repo.commit({"train.jsonl": rows.encode(), "test.jsonl": rows.encode(), "README.md": card.encode()})
+        for key, value in {"HF_ENDPOINT": hub.url, "HF_HOME": str(work / "hf"), "NO_PROXY": "127.0.0.1"}.items():
+            monkeypatch.setenv(key, value)
+        monkeypatch.setenv("HF_HUB_DISABLE_XET", "1")
+        outcome = create(work, "--name", "hub", "--data", "hub:acme/news")
+    assert outcome.code == 0, outcome.summary
+    definition = definition_of(work / "tasks/hub")
+    assert files_of(work / "tasks/hub") == {"train": ["data/raw/train.jsonl"], "test": ["data/raw/test.jsonl"]}
+    assert definition.task.labels == {"0": "壞", "1": "好"} and definition.hub.dataset_license == "cc-by-4.0"
+    assert outcome.summary["outputs"]["source"] == f"hub:acme/news@{sha}"
+    record = json.loads((work / "tasks/hub/.finetune-llm.json").read_text(encoding="utf-8"))
+    assert record["answers"]["data"]["files"] == {"all": [f"hub:acme/news@{sha}"]}
+
+
+def test_a_hub_data_set_beside_files_is_refused_before_anything_is_fetched(work):
+    for flags in (("--data", "news.csv", "--data", "hub:a/b"), ("--train", "hub:a/b")):
+        (problem,) = refused(create(work, "--name", "x", *flags))
+        assert problem["code"] == "usage" and "hub:OWNER/NAME" in problem["hint"]
+
+
+# Without data
+
+
+def test_labels_alone_make_a_task_that_waits_for_data(work):
+    outcome = create(work, "--name", "intents", "--labels", "refund=退款,order=訂單", "--text-field", "句子")
+    assert outcome.code == 0, outcome.summary
+    folder = work / "tasks/intents"
+    assert files_of(folder) == {"all": [f"data/raw/{create_task.LABELLED}"]}
+    assert definition_of(folder).data.fields == {"text": "句子", "label": "label"}
+    assert outcome.problems("no_data_yet", "warnings") and "label_with.py" in outcome.summary["next"]
+    assert list((folder / "data/raw").iterdir()) == []
+    assert "退款" in (folder / "docs/annotation_guide.md").read_text(encoding="utf-8")
+    missing = run_script(folder / "scripts/01_validate_data.py")
+    assert missing.code == 3 and missing.problems("file_missing")
+
+
+def test_the_example_of_a_task_without_data_has_the_form_that_validation_wants(work):
+    folder = created(work, "--name", "intents", "--labels", "refund=退款,order=訂單", "--text-field", "句子")
+    example = (folder / "data/example.csv").read_bytes()
+    write(folder / "data/raw" / create_task.LABELLED, example)
+    outcome = run_script(folder / "scripts/01_validate_data.py")
+    assert outcome.code == 0 and outcome.summary["metrics"]["labels"] == {"refund": 1, "order": 1}
+
+
+def test_a_task_without_data_is_shown_by_a_dry_run_and_not_written(work):
+    assert create(work, "--name", "x", "--labels", "a,b", "--dry-run").code == 0
+    assert not (work / "tasks").exists()
+
+
 # What is written
 
 
 def test_nothing_is_written_under_dry_run(work):
     outcome = create(work, *FLAGS, "--dry-run")
-    assert outcome.code == 0 and outcome.summary["outputs"] == {}
+    assert outcome.code == 0 and set(outcome.summary["outputs"]) == {"proposal"}
     assert sorted(path.name for path in work.iterdir()) == ["news.csv"]
 
 
+def test_a_dry_run_shows_what_the_real_run_proposes(work):
+    dry, real = create(work, "--name", "news", "--data", "news.csv", "--dry-run"), create(work, *FLAGS[:4])
+    assert dry.summary["outputs"]["proposal"] == real.summary["outputs"]["proposal"]
+    assert dry.summary["warnings"] == real.summary["warnings"]
+
+
 FRESH = {
-    ".finetune-llm.json", ".gitignore", "README.md", "configs/baseline.yaml", "data/raw/news.csv", "pyproject.toml",
-    "scripts/01_validate_data.py", "scripts/02_convert_format.py", "scripts/03_train.py", "scripts/04_evaluate.py",
-    "scripts/05_upload_hf.py", "scripts/predict.py", "scripts/run_pipeline.sh", "task_definition.yaml",
+    ".finetune-llm.json", ".gitignore", "README.md", "configs/baseline.yaml", "data/raw/news.csv",
+    "docs/annotation_guide.md", "docs/integration.md", "pyproject.toml", "scripts/01_validate_data.py",
+    "scripts/02_convert_format.py", "scripts/03_train.py", "scripts/04_evaluate.py", "scripts/05_upload_hf.py",
+    "scripts/label_with.py", "scripts/predict.py", "scripts/run_pipeline.sh", "task_definition.yaml",
 }  # fmt: skip
 
 
@@ -376,7 +703,9 @@ def test_a_fresh_task_is_exactly_this_tree(fresh):
     assert len(library) > 20 and "scripts/tasklib/task_types/classification.py" in library
     assert {str(p.relative_to(fresh)) for p in fresh.rglob("*") if p.is_file()} == FRESH | library
     folders = {str(p.relative_to(fresh)) for p in fresh.rglob("*") if p.is_dir()}
-    assert folders == {"configs", "data", "data/raw", "scripts", "scripts/tasklib", "scripts/tasklib/task_types"}
+    assert folders == {
+        "configs", "data", "data/raw", "docs", "scripts", "scripts/tasklib", "scripts/tasklib/task_types",
+    }  # fmt: skip
     assert list(fresh.parent.iterdir()) == [fresh]
 
 
@@ -387,7 +716,7 @@ def test_scripts_are_copied_byte_for_byte_and_stay_executable(fresh):
         p.name: (p.stat().st_mode & 0o111, (fresh / "scripts" / p.name).stat().st_mode & 0o111)
         for p in source.glob("*.*")
     }
-    assert len(modes) == 7 and all(mine == theirs for mine, theirs in modes.values())
+    assert len(modes) == 8 and all(mine == theirs for mine, theirs in modes.values())
 
 
 def test_data_is_copied_byte_for_byte_and_every_file_has_its_sha256_recorded(fresh):
@@ -395,7 +724,7 @@ def test_data_is_copied_byte_for_byte_and_every_file_has_its_sha256_recorded(fre
     record = json.loads((fresh / ".finetune-llm.json").read_text(encoding="utf-8"))
     assert record["sha256"] == {name: sha for name, sha in sha256s(fresh).items() if name != ".finetune-llm.json"}
     assert record["sha256"]["data/raw/news.csv"] == hashlib.sha256(CSV.encode()).hexdigest()
-    assert record["skill_version"] == create_task.SKILL_VERSION
+    assert record["skill_version"] == rendering.SKILL_VERSION
 
 
 def test_the_answers_are_kept_without_the_place_where_the_data_lay(fresh):
@@ -428,7 +757,7 @@ def test_two_data_files_of_one_name_are_both_kept(work):
         "fields": ANSWERS["data"]["fields"],
     }
     folder = created(work, "--answers", answers_file(work, data=data))
-    files = definition_of(folder).data.files
+    files = files_of(folder)
     assert files == {"train": ["data/raw/news.csv", "data/raw/news-2.csv"], "test": ["data/raw/news-3.csv"]}
     found = {name: (folder / name).read_text(encoding="utf-8") for names in files.values() for name in names}
     assert "舊聞" in found["data/raw/news-2.csv"] and "更舊" in found["data/raw/news-3.csv"]
@@ -540,7 +869,7 @@ def test_hostile_labels_and_columns_survive_and_the_task_works(work):
 def test_a_hostile_file_name_is_kept(work, name):
     (work / "news.csv").rename(work / name)
     folder = created(work, "--answers", answers_file(work, data={**ANSWERS["data"], "files": {"all": [name]}}))
-    assert definition_of(folder).data.files == {"all": [f"data/raw/{name}"]}
+    assert files_of(folder) == {"all": [f"data/raw/{name}"]}
     assert (folder / "data/raw" / name).read_bytes() == CSV.encode()
 
 
@@ -569,6 +898,108 @@ def test_any_text_reaches_the_definition_unchanged(description, instruction, lab
     assert definition.description == definition.prompt.system == description
     assert definition.prompt.instruction == instruction
     assert list(definition.task.labels) == labels
+
+
+# Whatever comes
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    content=st.binary(max_size=200)
+    | any_text.map(str.encode)
+    | st.text('甲乙ab1,"\t\n標題類別', max_size=150).map(str.encode),
+    name=st.sampled_from(["a.csv", "train.txt", "a.jsonl", "a.xlsx", "a.parquet"]),
+    flags=st.lists(
+        st.sampled_from(
+            ["--columns=a,b", "--label-names=names.txt", "--encoding=big5", "--text-field=a", "--labels=甲,乙"]
+        ),
+        max_size=3,
+        unique=True,
+    ),
+)
+def test_no_data_and_no_flags_are_a_bug(content, name, flags):
+    with tempfile.TemporaryDirectory() as folder:
+        data = write(Path(folder) / name, content)
+        flags = [flag.replace("names.txt", str(data)) for flag in flags]
+        code = create_task.main(["--json", "--dry-run", "--name", "x", "--data", str(data), *flags])
+    assert code in (0, 2, 3)
+
+
+# Data that people really have: the nine sets beside the checkout
+
+SHARED = BUNDLE.parent / "shared" / "data"
+REFUSED = {
+    "zh_csl_title_generation/dev.tsv": ("generation", "column_2 and column_3"),
+    "zh_dpo_llamafactory/dpo_zh_demo.json": ("dpo", "preference pairs"),
+    "zh_phone_absa_3line/phone.train.txt": ("aspect-sentiment", "$T$"),
+    "zh_weibo_ner/weiboNER.conll.train": ("ner", "CoNLL"),
+    "zh_weibo_ner/weiboNER_2nd_conll.dev": ("ner", "CoNLL"),
+    "zh_weibo_ner/weiboNER_2nd_conll.test": ("ner", "CoNLL"),
+    "zhtw_drcd_qa/DRCD_dev.json": ("extraction", "SQuAD"),
+    "en_finentity/FinEntity.json": ("entity-sentiment", "offsets"),
+    "en_kto_unpaired/kto_en_demo.json": ("kto", "unpaired"),
+}
+
+
+def shared(name):
+    if not (SHARED / name).exists():
+        pytest.skip(f"no {name} in shared/data beside the checkout")
+    return SHARED / name
+
+
+def converted(folder):
+    for script in ("01_validate_data.py", "02_convert_format.py"):
+        outcome = run_script(folder / "scripts" / script)
+        assert outcome.code == 0, outcome.summary["errors"]
+    return outcome.summary["counts"]
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_real_data_of_another_task_type_are_refused_with_what_they_are_and_what_to_do(work, name):
+    wanted, what = REFUSED[name]
+    (problem,) = refused(create(work, "--name", "x", "--data", shared(name)))
+    assert problem["code"] == "unsupported_task_type" and what in problem["message"]
+    assert wanted in problem["hint"] and "types that exist: classification" in problem["hint"]
+    assert problem["hint"].count(";") >= 2, "beside the type it says what can be done"
+    assert not (work / "tasks").exists()
+
+
+def test_real_titles_with_numbered_topics_become_a_task_with_the_names_file(work):
+    data, names = shared("zh_thucnews_title_topic/dev.txt"), shared("zh_thucnews_title_topic/class.txt")
+    outcome = create(work, "--name", "topics", "--data", data, "--label-names", names)
+    assert outcome.code == 0, outcome.summary
+    proposal = outcome.summary["outputs"]["proposal"]
+    assert proposal["script"] == "simplified" and proposal["labels"] == {str(n): 1000 for n in range(10)}
+    answers = list(proposal["answers"].values())
+    assert answers == [line.strip() for line in names.read_text(encoding="utf-8").splitlines()]
+    counts = converted(work / "tasks/topics")
+    assert counts["train"] + counts["validation"] + counts["test"] == 10_000
+
+
+def test_a_real_folder_beside_whose_rows_a_names_file_lies_names_it(work):
+    outcome = create(work, "--name", "topics", "--data", shared("zh_thucnews_title_topic"), "--dry-run")
+    (warning,) = outcome.problems("file_left_out", "warnings")
+    assert outcome.code == 0 and "class.txt" in warning["message"] and "--label-names" in warning["hint"]
+
+
+def test_real_reviews_with_many_ratings_are_refused_with_all_of_them_and_made_with_one(work):
+    data = shared("zh_asap_aspect_rating")
+    outcome = create(work, "--name", "stars", "--data", data)
+    assert [problem["code"] for problem in refused(outcome)] == ["ambiguous_column"]
+    found = [option["value"] for option in outcome.summary["candidates"]["label"]]
+    assert found[0] == "star" and len(found) == 19
+    folder = created(work, "--name", "stars", "--data", data, "--label-field", "star")
+    assert set(files_of(folder)) == {"train", "test"} and definition_of(folder).data.fields["text"] == "reviewbody"
+    counts = converted(folder)
+    assert (counts["train"] + counts["validation"], counts["test"]) == (100, 100)
+
+
+def test_a_real_rating_of_minus_one_and_one_asks_for_words(work):
+    flags = ["--name", "traffic", "--data", shared("zh_asap_aspect_rating"), "--label-field", "location_traffic"]
+    (problem,) = refused(create(work, *flags))
+    assert problem["code"] == "labels_alike" and "--labels=-2=…,-1=…" in problem["hint"]
+    folder = created(work, *flags, "--labels=-2=未提及,-1=負面,0=中性,1=正面")
+    assert definition_of(folder).task.labels["-1"] == "負面"
 
 
 # list_tasks.py

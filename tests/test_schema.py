@@ -121,7 +121,7 @@ def test_the_definition_of_the_manual_loads_with_every_value_as_written():
     )  # fmt: skip
     assert loaded.task.labels == {"positive": "正面", "negative": "負面", "neutral": "中性"}
     assert loaded.prompt.instruction == "判斷下列財經新聞標題的情感。"
-    assert loaded.data.files == {"all": ["data/raw/news.csv"]}
+    assert [spec.path for spec in loaded.data.files["all"]] == loaded.data.raw_paths == ["data/raw/news.csv"]
     assert loaded.data.fields == {"text": "標題", "label": "情感"}
     assert (loaded.data.split.validation, loaded.data.split.test, loaded.data.split.seed) == (0.1, 0.2, 42)
     assert (loaded.primary_metric, loaded.evaluation.target) == ("macro_f1", 0.85)
@@ -183,7 +183,8 @@ def test_labels_that_are_digits_in_the_data_may_be_written_without_quotes():
 def test_data_files_are_one_pool_or_named_splits(files):
     text = changed(DEFINITION, "{all: [data/raw/news.csv]}", files)
     loaded = definition(re.sub(r"\n  split: .*", "", text))
-    assert loaded.data.files == parse_yaml(files, "x").data
+    paths = {split: [spec.path for spec in specs] for split, specs in loaded.data.files.items()}
+    assert paths == parse_yaml(files, "x").data
 
 
 def test_shares_that_nothing_is_drawn_for_are_refused_and_a_group_is_not():

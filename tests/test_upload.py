@@ -73,8 +73,7 @@ def make_task(root: Path, definition: dict, config: dict, splits: tuple[str, ...
     lines = [f"第{n}季營收的機密標題{n},{labels[n % len(labels)]}" for n in range(60)]
     raw.write_text("\n".join(["標題,情感", *lines]), encoding="utf-8")
     paths, loaded = task_paths(root), schema.load_definition(root / "task_definition.yaml")
-    rows = conversion.to_conversations(loaded, dataset.load(paths, loaded).examples)
-    conversion.write(paths, rows, conversion.manifest(paths, loaded, rows))
+    conversion.convert(paths, loaded, conversion.plan(paths, loaded, dataset.scan(paths, loaded)))
     write_run(root, splits)
     return root
 

@@ -28,21 +28,19 @@ def convert(args: argparse.Namespace) -> Summary:
 
     paths = task_paths(args.task_dir)
     definition = schema.load_definition(paths.definition)
-    data = dataset.load(paths, definition)
-    if data.errors:
-        raise TaskError(
-            cli.ExitCode.DATA, data.errors, warnings=data.warnings, next="uv run python scripts/01_validate_data.py"
-        )
-    rows = conversion.to_conversations(definition, data.examples)
-    manifest = conversion.manifest(paths, definition, rows)
-    done = not args.force and conversion.is_current(paths, manifest)
-    if not done and not args.dry_run:
-        conversion.write(paths, rows, manifest)
+    data = dataset.scan(paths, definition)
+    found = data.findings
+    if found.errors:
+        after = "uv run python scripts/01_validate_data.py"
+        raise TaskError(cli.ExitCode.DATA, found.errors, warnings=found.warnings, totals=found.totals, next=after)
+    plan = conversion.plan(paths, definition, data)
+    manifest, done = conversion.convert(paths, definition, plan, force=args.force, dry_run=args.dry_run)
     return Summary.of(
         "convert",
         "skipped" if done else "ok",
-        warnings=data.warnings,
-        counts={name: len(split) for name, split in rows.items()},
+        warnings=found.warnings + plan.warnings,
+        totals=found.totals,
+        counts={name: split["n_rows"] for name, split in manifest["splits"].items()},
         outputs={} if args.dry_run else {"processed": paths.shown(paths.processed)},
         next="uv run python scripts/04_evaluate.py --baselines-only",
     )

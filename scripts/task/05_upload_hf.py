@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes the model card of one evaluated run and uploads the run to the Hugging Face Hub, private by default."""
+"""Writes the card of one evaluated run, or of the data set, and uploads it to the Hub, private by default."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import argparse
 import re
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from tasklib.summary import Problem, Summary, TaskError
 
 PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib"}
 UPLOADED = {".safetensors", ".json", ".jinja", ".txt", ".model", ".tiktoken"}
+BASELINE = "configs/baseline.yaml"
 TRAINING_STATE = re.compile(r"(optimizer|scheduler|scaler|rng_state|trainer_state|training_args|run)\b.*")
 
 
@@ -23,19 +24,26 @@ def build_parser() -> cli.Parser:
     parser = cli.Parser(
         "upload",
         "Write the model card of one evaluated run, and upload weights, card and metrics to the Hugging Face Hub.\n"
+        "With --dataset: the card of the data set, and the processed rows.\n"
         "The token comes from HF_TOKEN or from `hf auth login`, never from a flag or a file of the task.",
         [
             "uv run python scripts/05_upload_hf.py --card-only",
             "uv run python scripts/05_upload_hf.py --dry-run",
             "uv run python scripts/05_upload_hf.py --config configs/lr-1e-4.yaml --repo-id my-org/my-model",
+            "uv run python scripts/05_upload_hf.py --dataset --dry-run",
         ],
     )
     cli.add_task_flags(parser, __file__)
-    parser.add_argument("--config", default="configs/baseline.yaml", help="run config (default: %(default)s)")
-    parser.add_argument("--repo-id", metavar="ID", help="owner/name on the Hub (default: the definition's hub.repo_id)")
+    parser.add_argument("--config", help=f"run config (default: {BASELINE})")
+    parser.add_argument("--dataset", action="store_true", help="the data set instead of a run")
+    parser.add_argument(
+        "--repo-id",
+        metavar="ID",
+        help="owner/name on the Hub (default: the definition's hub.repo_id, with --dataset hub.dataset_repo_id)",
+    )
     parser.add_argument("--limit", type=cli.positive_int, metavar="N", help="the run that was trained with --limit N")
     mode = parser.add_mutually_exclusive_group()
-    mode.add_argument("--card-only", action="store_true", help="write hf_cards/model_card.md and stop")
+    mode.add_argument("--card-only", action="store_true", help="write the card into hf_cards/ and stop")
     mode.add_argument("--dry-run", action="store_true", help="every check; nothing is written or sent")
     return parser
 
@@ -53,58 +61,124 @@ class Run:
     weights: dict[str, Path]
 
 
+@dataclass(frozen=True)
+class Upload:
+    """A run or a data set, checked and ready. `problems` stand against everything, `before_sending` against all but the
+    card; both are (exit code, problem). `report` is what the summary shows of it."""
+
+    kind: Any
+    definition: Any
+    repo_id: str | None
+    card: str
+    card_path: Path
+    contents: dict[str, Any]
+    commit_message: str
+    warnings: list = field(default_factory=list)
+    problems: list = field(default_factory=list)
+    before_sending: list = field(default_factory=list)
+    report: dict[str, Any] = field(default_factory=dict)
+
+
 def upload(args: argparse.Namespace) -> Summary:
     from tasklib import files, hub, models
     from tasklib.paths import task_paths
 
     models.quiet_libraries()
     paths = task_paths(args.task_dir)
-    run, problems, warnings = _checked_run(paths, _definition(paths, args.repo_id), args)
-    token, missing = (None, []) if args.card_only else hub.login(run.definition)
-    hub.raise_all(problems if args.dry_run else problems + missing)
-    report = {"run": run.name, "metrics": _shown_metrics(run)}
-    outputs = {"card": paths.shown(paths.model_card)}
+    if args.dataset and (args.config or args.limit):
+        raise cli.UsageError("--config and --limit choose a run, and --dataset uploads none")
+    found = _dataset_upload(paths, args.repo_id) if args.dataset else _model_upload(paths, args)
+    token, missing = (None, []) if args.card_only else hub.login(found.repo_id, found.kind)
+    before_sending = [] if args.card_only else found.before_sending
+    hub.raise_all(found.problems + before_sending + ([] if args.dry_run else missing))
     if args.card_only:
-        files.write_text(paths.model_card, run.card)
+        files.write_text(found.card_path, found.card)
         return Summary.of(
-            "upload", warnings=warnings, outputs=outputs, **report, next=_command(args, run.definition, "--dry-run")
+            "upload",
+            warnings=found.warnings + [problem for _, problem in found.before_sending],
+            outputs={"card": paths.shown(found.card_path)},
+            next=_command(args, found, "--dry-run"),
+            **found.report,
         )
-    repository, more = hub.repository_of(token, run.definition.hub)
+    repository, more = hub.repository_of(token, found.repo_id, found.kind, private=found.definition.hub.private)
+    warnings = found.warnings + more
     if args.dry_run:
         warnings += [problem for _, problem in missing]
-        after = _command(args, run.definition) if token else "uv run hf auth login"
-        counts = {"files": len(_contents(run))}
-        return Summary.of("upload", warnings=warnings + more, counts=counts, next=after, **report)
-    files.write_text(paths.model_card, run.card)
-    sent, removed = hub.send(repository, _contents(run), f"Upload run {run.name}")
+        after = _command(args, found) if token else "uv run hf auth login"
+        counts = {"files": len(found.contents)}
+        return Summary.of("upload", warnings=warnings, counts=counts, next=after, **found.report)
+    files.write_text(found.card_path, found.card)
+    sent, removed = hub.send(repository, found.contents, found.commit_message)
     return Summary.of(
         "upload",
         "ok" if sent["changed"] else "skipped",
-        warnings=warnings + more + removed,
-        outputs={**outputs, "url": sent["url"], "commit": sent["commit"]},
+        warnings=warnings + removed,
+        outputs={"card": paths.shown(found.card_path), "url": sent["url"], "commit": sent["commit"]},
         counts={"files": sent["files"]},
-        **report,
+        **found.report,
     )
 
 
-def _definition(paths: Any, repo_id: str | None) -> Any:
-    """The task definition, with --repo-id in the place of its own."""
+def _dataset_upload(paths: Any, repo_id: str | None) -> Upload:
+    """The processed rows with their card. Raises TaskError (exit 4) when they or the data report are missing, or of
+    other raw files or another definition than lie here."""
+    from tasklib import dataset_card, hub
+
+    definition = _definition(paths, "dataset_repo_id", repo_id)
+    manifest, report = dataset_card.checked(paths, definition)
+    card = dataset_card.render(definition, manifest, report)
+    return Upload(
+        kind=hub.DATASET,
+        definition=definition,
+        repo_id=definition.hub.dataset_repo_id,
+        card=card,
+        card_path=paths.dataset_card,
+        contents=dataset_card.contents(paths, manifest, card),
+        commit_message=f"Upload the data of {definition.name}",
+        warnings=[] if definition.hub.dataset_license else [_license_missing("hub.dataset_license", "cc-by-4.0")],
+        problems=hub.repo_id_problems(definition.hub.dataset_repo_id, hub.DATASET),
+        before_sending=dataset_card.unresolved_personal_data(definition, report),
+    )
+
+
+def _model_upload(paths: Any, args: argparse.Namespace) -> Upload:
+    """One evaluated run with its card; see `_checked_run` for what it raises."""
+    from tasklib import hub
+
+    definition = _definition(paths, "repo_id", args.repo_id)
+    run, problems, warnings = _checked_run(paths, definition, args)
+    return Upload(
+        kind=hub.MODEL,
+        definition=definition,
+        repo_id=definition.hub.repo_id,
+        card=run.card,
+        card_path=paths.model_card,
+        contents=_contents(run),
+        commit_message=f"Upload run {run.name}",
+        warnings=warnings,
+        problems=problems + hub.repo_id_problems(definition.hub.repo_id, hub.MODEL),
+        report={"run": run.name, "metrics": _shown_metrics(run)},
+    )
+
+
+def _definition(paths: Any, key: str, repo_id: str | None) -> Any:
+    """The task definition, with --repo-id in the place of its own `hub.<key>`."""
     from tasklib import schema
 
     definition = schema.load_definition(paths.definition)
     if repo_id is None:
         return definition
-    return definition.model_copy(update={"hub": definition.hub.model_copy(update={"repo_id": repo_id})})
+    return definition.model_copy(update={"hub": definition.hub.model_copy(update={key: repo_id})})
 
 
 def _checked_run(paths: Any, definition: Any, args: argparse.Namespace) -> tuple[Run, list, list]:
     """The run with its card, problems as (exit code, problem), and warnings. Raises TaskError when the run did not
     finish, has no results of its own, or was made from another definition or other data."""
-    from tasklib import cards, hub, runs
+    from tasklib import cards, runs
     from tasklib.paths import config_path
     from tasklib.schema import RunConfig
 
-    name = runs.run_name(config_path(paths, args.config), args.limit)
+    name = runs.run_name(config_path(paths, args.config or BASELINE), args.limit)
     record = runs.finished_run(paths, name)
     config = RunConfig.model_validate(record.config)  # as it was trained, --set included
     runs.require_same_identity(
@@ -117,7 +191,7 @@ def _checked_run(paths: Any, definition: Any, args: argparse.Namespace) -> tuple
     card = cards.model_card(definition, record, results, _baselines(paths, definition, config, cards.headline(results)))
     weights, problems, warnings = _weights(paths, name, config)
     run = Run(name, definition, record, config, results, card, weights)
-    return run, problems + hub.repo_id_problems(definition.hub.repo_id), warnings + _card_warnings(run)
+    return run, problems, warnings + _card_warnings(run)
 
 
 def _results(paths: Any, definition: Any, config: Any, record: Any, name: str, limit: int | None) -> dict[str, Any]:
@@ -220,15 +294,7 @@ def _card_warnings(run: Run) -> list:
 
     result, where, warnings = cards.headline(run.results), "task_definition.yaml", []
     if run.definition.hub.license is None:
-        warnings.append(
-            Problem(
-                code="license_missing",
-                message="the card names no license",
-                file=where,
-                field="hub.license",
-                hint="write one that the base model's license allows, by its Hub id, e.g. apache-2.0",
-            )
-        )
+        warnings.append(_license_missing("hub.license", "apache-2.0, one that the base model's license allows"))
     if result.split != "test":
         command = f"uv run python scripts/04_evaluate.py --config configs/{run.name}.yaml --split test"
         warnings.append(
@@ -260,13 +326,23 @@ def _card_warnings(run: Run) -> list:
     return warnings
 
 
+def _license_missing(field: str, example: str) -> Problem:
+    return Problem(
+        code="license_missing",
+        message="the card names no license",
+        file="task_definition.yaml",
+        field=field,
+        hint=f"write one by its Hub id, e.g. {example}",
+    )
+
+
 def _contents(run: Run) -> dict[str, Any]:
     """Name in the repository -> a file here, text, or a value to write as JSON. No data, no predictions, no argv."""
     from tasklib import cards, files, hub
 
     contents: dict[str, Any] = dict(run.weights)
     contents["README.md"] = run.card
-    contents[hub.MARKER] = _training_run(run)
+    contents[hub.MODEL.marker] = _training_run(run)
     for split, result in run.results.items():
         contents[f"benchmarks/{split}/metrics.json"] = result.model_dump(mode="json")
     if "adapter_config.json" in run.weights:
@@ -303,11 +379,12 @@ def _shown_metrics(run: Run) -> dict[str, Any]:
     return {f"{result.split} {result.primary.name}": result.primary.value}
 
 
-def _command(args: argparse.Namespace, definition: Any, *flags: str) -> str:
-    """This script's command line for the same run; without a repository, one of the task's name in the own account."""
-    repo_id = args.repo_id or (definition.name if definition.hub.repo_id is None else None)
+def _command(args: argparse.Namespace, found: Upload, *flags: str) -> str:
+    """The command line for the same thing; without a repository, one of the task's name in the own account."""
+    repo_id = args.repo_id or (found.definition.name if found.repo_id is None else None)
     repository = ["--repo-id", repo_id] if repo_id else []
-    return shlex.join(["uv", "run", "python", "scripts/05_upload_hf.py", "--config", args.config, *repository, *flags])
+    what = ["--dataset"] if args.dataset else ["--config", args.config or BASELINE]
+    return shlex.join(["uv", "run", "python", "scripts/05_upload_hf.py", *what, *repository, *flags])
 
 
 def main(argv: Sequence[str] | None = None) -> int:

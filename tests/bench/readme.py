@@ -139,27 +139,34 @@ def fill(text: str, results: dict[str, Any]) -> str:
         )
     if tests:
         values["tests"] = f"{tests['wall_s'] / 60:.0f} min"
+    for name, run in results.get("validate", {}).get("runs", {}).items():
+        rows = f"{round(run['rows_per_cpu_s'], -3):,} rows/s"
+        values[f"validate-{name.replace(' ', '-')}"] = f"{rows}, {run['peak_memory_bytes'] / 1e6:.0f} MB"
     for name, value in values.items():
         text = re.sub(rf"(<!-- {name} -->).*?(<!-- -->)", lambda m, value=value: f"{m[1]}{value}{m[2]}", text)
     return text
 
 
 def main(what: str) -> int:
-    results = read(RESULT) if RESULT.exists() else {}
     if what == "quickstart":
         with tempfile.TemporaryDirectory(prefix="quickstart-") as folder:
             found = measure_quickstart(Path(folder))
     else:
         found = measure_tests()
     command = {"quickstart": "bash scripts/quickstart.sh", "tests": "bash scripts/run_tests.sh"}[what]
-    results[what] = {"date": datetime.date.today().isoformat(), "command": command, "machine": machine(), **found}
+    keep(what, {"date": datetime.date.today().isoformat(), "command": command, "machine": machine(), **found})
+    return 0
+
+
+def keep(what: str, found: dict[str, Any]) -> None:
+    """Writes one result beside the others and fills the READMEs."""
+    results = {**(read(RESULT) if RESULT.exists() else {}), what: found}
     RESULT.parent.mkdir(exist_ok=True)
     RESULT.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     for name in READMES:
         readme = BUNDLE / name
         readme.write_text(fill(readme.read_text(encoding="utf-8"), results), encoding="utf-8")
-    print(json.dumps(results[what], indent=2, ensure_ascii=False))
-    return 0
+    print(json.dumps(found, indent=2, ensure_ascii=False))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -54,11 +55,27 @@ def require_label(values: Mapping[str, Any], role: str, labels: Sequence[str]) -
     text, faults = require_text({role: value}, role)
     if faults or text in labels:
         return text, faults
+    return "", [_unknown_label(text, role, labels)]
+
+
+def _unknown_label(text: str, role: str, labels: Sequence[str]) -> Fault:
+    """Why a value is no label: what hides in it, numbers where names are asked for, or the nearest label."""
+    from tasklib import text_faults
+
+    message, legal = f"label {_short(text_faults.describe(text))} is not in task.labels", ", ".join(labels)
+    for label in labels:
+        if difference := text_faults.label_difference(text, label):
+            hint = f"it is {label!r} but for {difference}: 01_validate_data.py --fix mends it; legal: {legal}"
+            return Fault("unknown_label", message, role, hint)
+    if re.fullmatch(r"[-+]?\d+(\.0*)?", text.strip()) and not any(label.strip("-+").isdigit() for label in labels):
+        number = text.strip()
+        hint = f"the data hold numbers: which name is {number}? write e.g. labels: {{{number}: {labels[0]}, …}}"
+        return Fault("unknown_label", message, role, hint)
     near = difflib.get_close_matches(fold(text), [fold(label) for label in labels], n=1)
     nearest = next(label for label in labels if fold(label) == near[0]) if near else None
     hint = f"did you mean {nearest!r}? " if nearest else ""
-    hint += "legal: " + ", ".join(labels) + "; add it to task.labels if it is a label of its own"
-    return "", [Fault("unknown_label", f"label {_short(text)} is not in task.labels", role, hint)]
+    hint += f"legal: {legal}; add it to task.labels if it is a label of its own"
+    return Fault("unknown_label", message, role, hint)
 
 
 def fold(text: str) -> str:

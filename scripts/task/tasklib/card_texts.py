@@ -1,4 +1,4 @@
-"""The words of the model card, in the task's language."""
+"""The words of the model card and of the dataset card, in the task's language."""
 
 from __future__ import annotations
 
@@ -121,5 +121,133 @@ MODEL_CARD = {
         "license_none": "The owner has not named a license for this model; until then, assume no right to use it.",
         "license_base": "Base model: `{license}`.",
         "license_base_unknown": "Base model: see the license terms of {base}.",
+    },
+}  # fmt: skip
+
+DATASET_CARD = {
+    "zh-TW": {
+        "generated": "這份說明由 `scripts/05_upload_hf.py --dataset` 產生；數字都來自 `manifest.json` 與 "
+                     "`docs/data_report.json`。",
+        "what": "這是什麼資料",
+        "what_text": "共 {n} 列，分成 {splits} 份，任務類型是 `{task_type}`。"
+                     "每一列是一則完整的對話：提示，以及模型應寫出的答案。資料供微調與評估語言模型使用。",
+        "scripts": "文字是繁體還是簡體：", "script": "繁簡",
+        "script_name": {"traditional": "繁體", "simplified": "簡體", "mixed": "繁簡混用", "none": "無法判斷"},
+        "rows": "列數", "unknown": "未知",
+        "format": "欄位與格式", "format_text": "每個檔案是 JSON lines（UTF-8），一行一列。",
+        "column": "欄位", "meaning": "意義", "field": "欄位", "raw_column": "原始資料中的欄名",
+        "columns": {
+            "id": "列的編號：原始檔名與行號", "source": "原始檔案與行號", "record": "檢查過的內容，依任務的欄位",
+            "prompt": "給模型的訊息（`role`、`content`），已含指示", "completion": "模型應寫出的訊息",
+        },
+        "few_shot": "每則提示之前放了 {n} 則訓練資料中的示範問答。", "system": "每則提示的開頭是任務的系統訊息。",
+        "nfkc": "文字先做過 Unicode NFKC 正規化（全形英數轉半形等）。",
+        "example": "格式如下。**這是示意，不是資料中的列**；指示也是任務類型的預設，不是這個任務的指示：",
+        "splits": "切分", "split": "份", "share": "比例", "origin": "來由", "own_file": "擁有者自己分好的檔案",
+        "remainder": "抽出其他份之後的其餘各列", "drawn": "抽出，目標 {share}",
+        "equal_texts": "相同的文字（不計全半形、大小寫與空白）只在其中一份。",
+        "by_seed": "分層抽樣，讓各份的標籤比例接近；亂數種子 {seed}。",
+        "by_time": "依欄位「{column}」的時間：舊的列訓練，新的列測試。",
+        "by_group": "欄位「{column}」的值相同的列，都在同一份。",
+        "near": "相似的文字（字元 n-gram 的 Jaccard 相似度達 {similarity}）放在同一份，除非它們連成的一串太長，"
+                "超過最小一份的一半。",
+        "no_near": "切分時沒有比對相似的文字。",
+        "nothing_drawn": "每一份都是擁有者自己的檔案，沒有抽樣。",
+        "labels": "標籤", "label": "標籤", "answer": "模型要寫出的文字",
+        "many_labels": "共有 {n} 種標籤；各份的列數見 `manifest.json`。",
+        "several_labels": "一列有多個標籤時，每個標籤各計一次。",
+        "checks": "檢查",
+        "checks_text": "原始資料的每一列都由 `scripts/01_validate_data.py` 檢查：編碼與格式、必要欄位與標籤、"
+                       "重複與互相矛盾的列、各份之間的洩漏、文字中的異常字元、個人資料。",
+        "checked": "讀到 {rows} 列，其中 {readable} 列可用。", "code": "代碼", "findings": "發現的次數",
+        "no_findings": "沒有發現問題。",
+        "personal_data": "個人資料", "kind": "種類",
+        "no_personal_data": "自動檢查沒有發現個人資料。",
+        "reviewed": "擁有者已逐項看過以上發現，認為資料可以照現在的樣子提供。",
+        "not_reviewed": "**以上發現還沒有人確認。** 在確認之前，請勿把這份資料交給任何人。",
+        "personal_data_limits": "自動檢查只認得有固定形式的資料，例如電話、電子郵件、證件號碼；"
+                                "姓名、地址與其他能認出個人的內容不在其中，是否存在未知。",
+        "source": "來源與授權", "file": "原始檔案",
+        "source_text": "原始檔案由任務擁有者提供，不在本儲存庫中；它們從何而來、如何收集與標註，沒有紀錄，因此未知。",
+        "license": "授權：`{license}`。", "no_license": "授權未知：擁有者尚未指定；在指定之前，請勿假設任何使用權。",
+        "limits": "限制",
+        "limit_contradicting": "有 {n} 列與另一列文字相同、標籤不同；每對之中至多一列是對的。",
+        "limit_test": "測試集有 {n} 列；列數少時，模型之間的小差距分不出高下。", "limit_no_test": "沒有測試集。",
+        "limit_interval": "測試集有 {n} 列：主要指標在 {level} 附近時，95 % 區間約為正負 {half_width}；"
+                          "差距比這小的模型分不出高下。",
+        "limit_near": "各份之間是否有相似的文字，未知。",
+        "limit_labels": "標籤取自原始資料；標註錯誤的比例未知。",
+        "limit_checks": "自動檢查只找得到它認得的問題；沒有發現不等於沒有。",
+        "limit_domain": "資料能否代表其他領域、時期或族群，未知。",
+        "use": "使用方式", "login": "儲存庫若為私有，先執行 `hf auth login`。",
+    },
+    "en": {
+        "generated": "Written by `scripts/05_upload_hf.py --dataset`; every number comes from "
+                     "`manifest.json` and `docs/data_report.json`.",
+        "what": "What this data is",
+        "what_text": "{n} rows in {splits} splits for a task of type `{task_type}`. Each row is one whole "
+                     "conversation: the prompt, and the answer that a model should write. It is meant for fine-tuning "
+                     "and evaluating language models.",
+        "scripts": "Chinese script of the texts:", "script": "Script",
+        "script_name": {"traditional": "Traditional", "simplified": "Simplified", "mixed": "both",
+                        "none": "cannot be told"},
+        "rows": "Rows", "unknown": "unknown",
+        "format": "Columns and format", "format_text": "Each file is JSON lines (UTF-8), one row a line.",
+        "column": "Column", "meaning": "Meaning", "field": "Field", "raw_column": "Column in the raw data",
+        "columns": {
+            "id": "number of the row: raw file and line", "source": "raw file and line",
+            "record": "the checked content, by the fields of the task",
+            "prompt": "messages for the model (`role`, `content`), instruction included",
+            "completion": "the message that the model should write",
+        },
+        "few_shot": "{n} worked examples from the training data stand before each prompt.",
+        "system": "Each prompt begins with the task's system message.",
+        "nfkc": "Texts were normalized to Unicode NFKC (full-width letters become ASCII).",
+        "example": "The form is as follows. **This is an illustration, not a row of the data**; its instruction is the "
+                   "task type's default, not that of this task:",
+        "splits": "Splits", "split": "Split", "share": "Share", "origin": "Where from",
+        "own_file": "a file of the owner's own", "remainder": "the rows that were not drawn for another split",
+        "drawn": "drawn, {share} wanted",
+        "equal_texts": "Equal texts (width, case and white space apart) are in one split only.",
+        "by_seed": "Drawn by strata, so that the shares of the labels are close; random seed {seed}.",
+        "by_time": "By the time in column \"{column}\": old rows train, new rows test.",
+        "by_group": "Rows with the same value in column \"{column}\" are in one split.",
+        "near": "Nearly equal texts (Jaccard similarity of character n-grams at least {similarity}) are in one split, "
+                "unless a chain of them is longer than half of the smallest split.",
+        "no_near": "Nearly equal texts were not looked for when the splits were drawn.",
+        "nothing_drawn": "Every split is a file of the owner's own; nothing was drawn.",
+        "labels": "Labels", "label": "Label", "answer": "Model writes",
+        "many_labels": "There are {n} labels; `manifest.json` has their rows by split.",
+        "several_labels": "A row with several labels counts for each of them.",
+        "checks": "Checks",
+        "checks_text": "Every row of the raw data went through `scripts/01_validate_data.py`: encoding and form, "
+                       "required fields and labels, duplicates and contradictions, leakage between splits, odd "
+                       "characters, personal data.",
+        "checked": "{rows} rows were read, {readable} of them usable.", "code": "Code", "findings": "Findings",
+        "no_findings": "Nothing was found.",
+        "personal_data": "Personal data", "kind": "Kind",
+        "no_personal_data": "The automatic check found no personal data.",
+        "reviewed": "The owner has looked at each of these findings and holds that the data may be shared as it is.",
+        "not_reviewed": "**Nobody has confirmed these findings yet.** Until then, do not hand this data to anyone.",
+        "personal_data_limits": "The automatic check knows data of a fixed form, such as telephone numbers, e-mail "
+                                "addresses and identity numbers. Names, addresses and whatever else points to a person "
+                                "are not among them; whether there are any is unknown.",
+        "source": "Source and license", "file": "Raw file",
+        "source_text": "The raw files belong to the owner of the task and are not in this repository. Where they come "
+                       "from and how they were collected and labelled is not on record, and so unknown.",
+        "license": "License: `{license}`.",
+        "no_license": "License unknown: the owner has not named one; until then, assume no right to use the data.",
+        "limits": "Limitations",
+        "limit_contradicting": "{n} rows have the text of another row and a different label; of each pair, at most one "
+                               "is right.",
+        "limit_test": "The test split has {n} rows; with few rows, small differences between models cannot be told.",
+        "limit_no_test": "There is no test split.",
+        "limit_interval": "The test split has {n} rows: near {level}, the 95 % interval of the primary metric is about "
+                          "± {half_width}; models closer than that cannot be told apart.",
+        "limit_near": "Whether nearly equal texts stand in two splits is unknown.",
+        "limit_labels": "Labels are those of the raw data; how many of them are wrong is unknown.",
+        "limit_checks": "Automatic checks find what they know; nothing found does not mean nothing there.",
+        "limit_domain": "Whether the data stands for other domains, times or groups of people is unknown.",
+        "use": "How to use", "login": "If the repository is private, run `hf auth login` first.",
     },
 }  # fmt: skip

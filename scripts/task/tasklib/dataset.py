@@ -1,18 +1,35 @@
-"""From raw rows to checked examples: field mapping, the task type's checks, duplicates, leakage between splits."""
+"""From raw rows to checked examples: field mapping, the task type's checks, the checks of every text.
+
+`scan` streams all files once and keeps a few numbers for each row, never the rows; `examples` reads the rows again.
+What needs all rows at once (duplicates, leakage, outliers) works on those numbers, in `data_checks`.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
+import hashlib
 import unicodedata
-from collections import Counter, defaultdict
-from collections.abc import Iterator
+from array import array
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
+from tasklib import personal_data, text_faults
+from tasklib.decisions import Decision
 from tasklib.paths import TaskPaths
-from tasklib.records import Row, read_rows
-from tasklib.schema import SPLITS, TaskDefinition
-from tasklib.summary import Problem
+from tasklib.records import Remark, Row, read_file
+from tasklib.schema import SPLITS, FileSpec, TaskDefinition
+from tasklib.summary import Findings, Problem
+from tasklib.times import posix_seconds
+
+PLACES = ("all", *SPLITS)  # what the column `split` of the index counts in
+ERRORS_OF_TEXT = {"nul_character", "lone_surrogate"}  # no model can read these; the rest is for a person to judge
+CHUNK_ROWS = 1 << 20  # how many rows numpy looks at at once where it would copy a column
+SCRIPTS = (None, "traditional", "simplified", "mixed")
 
 
 @dataclass(frozen=True)
@@ -28,40 +45,123 @@ class Example:
     group: str | None
 
 
+@dataclass(frozen=True)
+class Index:
+    """A few numbers for each readable row, in the order of reading; all arrays have shape (n_rows,).
+
+    `text_key` and `group` are 64-bit hashes (group 0: none): among 10 million texts the chance that any two different
+    ones share a key is 3 in a million. `gold` is a 32-bit number, equal for equal gold answers of one text. `stratum`
+    is a position in `strata` (labels that splits are stratified by), `file` one in `files`, `split` one in PLACES,
+    `script` one in SCRIPTS. `time` is in POSIX seconds, NaN without a time field. `length` counts characters.
+    """
+
+    file: np.ndarray
+    line: np.ndarray
+    split: np.ndarray
+    text_key: np.ndarray
+    gold: np.ndarray
+    stratum: np.ndarray
+    group: np.ndarray
+    time: np.ndarray
+    length: np.ndarray
+    script: np.ndarray
+    files: list[str]
+    strata: list[tuple[str, ...]]
+
+    def __len__(self) -> int:
+        return len(self.line)
+
+    def place(self, position: int) -> str:
+        return f"{self.files[self.file[position]]}:{self.line[position]}"
+
+
+@dataclass
+class FileReport:
+    """What was found in one raw file."""
+
+    file: str
+    split: str
+    kind: str
+    encoding: str
+    delimiter: str | None
+    n_rows: int = 0
+    n_readable: int = 0
+
+
 @dataclass
 class Dataset:
-    """Everything that could be read, and everything that is wrong with the rest."""
+    """The index of everything that could be read, and what is wrong with the rest."""
 
-    examples: list[Example] = field(default_factory=list)
-    errors: list[Problem] = field(default_factory=list)
-    warnings: list[Problem] = field(default_factory=list)
-    n_rows: int = 0
-    rows_at: Counter = field(default_factory=Counter)
+    index: Index
+    findings: Findings
+    files: list[FileReport]
+    personal_data: Counter = field(default_factory=Counter)
+    n_decided: int = 0
 
-    def label_counts(self, module: Any) -> Counter:
-        return Counter(module.gold(example.record) for example in self.examples)
+    @property
+    def n_rows(self) -> int:
+        return sum(report.n_rows for report in self.files)
+
+    def label_counts(self, places: tuple[str, ...] = PLACES) -> Counter[str]:
+        """Label -> rows, over the rows of some places; a row of several labels counts for each."""
+        index, wanted = self.index, [PLACES.index(place) for place in places]
+        per_stratum = np.zeros(len(index.strata), dtype=np.int64)
+        for start in range(0, len(index), CHUNK_ROWS):
+            part = slice(start, start + CHUNK_ROWS)
+            chosen = index.stratum[part][np.isin(index.split[part], wanted)]
+            per_stratum += np.bincount(chosen, minlength=len(index.strata))
+        counts: Counter[str] = Counter()
+        for labels, n in zip(index.strata, per_stratum.tolist(), strict=True):
+            for label in labels if n else ():
+                counts[label] += n
+        return counts
+
+    def script_counts(self) -> dict[str | None, int]:
+        """Script -> rows; None where the characters are the same in both."""
+        return {name: int(np.count_nonzero(self.index.script == number)) for number, name in enumerate(SCRIPTS)}
 
 
-def load(paths: TaskPaths, definition: TaskDefinition) -> Dataset:
+def scan(paths: TaskPaths, definition: TaskDefinition) -> Dataset:
     """Reads and checks every raw file that the definition names. Bad rows become errors, never silence."""
-    dataset = Dataset()
-    for split in ("all", *SPLITS):  # train first, so that leakage is told of the other splits
-        for name in definition.data.files.get(split, []):
-            items = list(read_rows(paths.root / name, name))
-            rows = [item for item in items if isinstance(item, Row)]
-            problems = [item for item in items if isinstance(item, Problem)]
-            dataset.n_rows += len(rows) + sum(problem.line is not None for problem in problems)
-            missing = _missing_columns(rows, definition)
-            dataset.errors += problems + missing
-            if not missing:  # else every row of this file would say the same
-                for row in rows:
-                    _add_row(dataset, row, split, definition)
-    if not dataset.errors:
-        dataset.errors += _class_errors(dataset, definition)
-    dataset.errors += _leakage_errors(dataset)
-    dataset.warnings += _duplicate_warnings(dataset, definition)
-    dataset.warnings += _ungrouped_warnings(dataset, definition)
+    from tasklib import data_checks, decisions, records
+
+    reading = _Reading(definition, decisions.load(paths, definition))
+    for split, spec in _specs(definition):
+        found = records.file_format(paths.root / spec.path, spec.path, spec)
+        kind = (found.kind, found.delimiter) if isinstance(found, records.Format) else ("unreadable", None)
+        report = FileReport(spec.path, split, kind[0], spec.encoding, kind[1])
+        reading.read(paths, spec, report)
+    dataset = Dataset(reading.index(), reading.findings, reading.reports, reading.personal_data, reading.n_decided)
+    data_checks.check(dataset, definition)
     return dataset
+
+
+def examples(paths: TaskPaths, definition: TaskDefinition) -> Iterator[Example]:
+    """The readable rows once more, in the order of the index."""
+    from tasklib import decisions
+
+    module, decided = definition.task_type, decisions.load(paths, definition)
+    group_by = definition.data.split.group_by
+    for split, spec in _specs(definition):
+        ids = _Ids(spec.path)
+        for item in read_file(paths.root / spec.path, spec.path, spec):
+            if not isinstance(item, Row):
+                continue
+            values, _ = _mapped(item, definition, decided)
+            record, _ = module.read_record(values, definition.task)
+            if record is None:
+                continue
+            record = module.normalized(record, definition.data.normalize)
+            group = item.values.get(group_by) if group_by else None
+            yield Example(
+                id=ids.of(item.line),
+                record=record,
+                split=split,
+                file=item.file,
+                line=item.line,
+                duplicate_key=duplicate_key(module.text_of(record)),
+                group=None if group in (None, "") else str(group),
+            )
 
 
 def duplicate_key(text: str) -> str:
@@ -69,142 +169,192 @@ def duplicate_key(text: str) -> str:
     return "".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
-def _missing_columns(rows: list[Row], definition: TaskDefinition) -> list[Problem]:
-    """The mapped columns that no row of a file has. A JSON object that lacks one key is that row's own fault."""
-    columns = list(dict.fromkeys(column for row in rows for column in row.values))
-    wanted = [*definition.data.fields.values(), definition.data.split.group_by]
-    problems = []
-    for column in dict.fromkeys(wanted):
-        if rows and column is not None and column not in columns:
-            near = difflib.get_close_matches(column, columns, n=1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
-            problems.append(
-                Problem(
-                    code="missing_column",
-                    message=f"no column {column!r}",
-                    file=rows[0].file,
-                    line=1,
-                    field=column,
-                    hint=f"{hint}columns: {', '.join(columns)}; correct task_definition.yaml",
-                )
-            )
-    return problems
+def hash64(text: str) -> int:
+    digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest, "little") or 1  # 0 stands for none
 
 
-def _add_row(dataset: Dataset, row: Row, split: str, definition: TaskDefinition) -> None:
-    module, spec = definition.task_type, definition.data
-    values = {role: row.values.get(column) for role, column in spec.fields.items()}
-    record, faults = module.read_record(values, definition.task)
-    for fault in faults:
-        dataset.errors.append(
-            Problem(
-                code=fault.code,
-                message=fault.message,
-                file=row.file,
-                line=row.line,
-                field=spec.fields[fault.role],
-                hint=fault.hint,
-            )
+def _specs(definition: TaskDefinition) -> Iterator[tuple[str, FileSpec]]:
+    """(split, file), train first, so that leakage is told of the other splits."""
+    for split in PLACES:
+        for spec in definition.data.files.get(split, []):
+            yield split, spec
+
+
+class _Ids:
+    """`news.csv:7`; `news.json:1#2` for the second row of one line. Rows come in the order of their lines."""
+
+    def __init__(self, path: str) -> None:
+        self.name, self.line, self.n = path.removeprefix("data/raw/"), -1, 0
+
+    def of(self, line: int) -> str:
+        self.n = self.n + 1 if line == self.line else 1
+        self.line = line
+        return f"{self.name}:{line}" if self.n == 1 else f"{self.name}:{line}#{self.n}"
+
+
+def _mapped(row: Row, definition: TaskDefinition, decided: Mapping[str, Decision]) -> tuple[dict[str, Any], bool]:
+    """Role -> value of one row, with the label that a person decided for its text, and whether that changed it."""
+    values = {role: row.values.get(column) for role, column in definition.data.fields.items()}
+    if decided and isinstance(text := values.get("text"), str) and (decision := decided.get(duplicate_key(text))):
+        changed = values.get("label") != decision.label
+        return {**values, "label": decision.label}, changed
+    return values, False
+
+
+class _Reading:
+    """The columns of the index while they grow, and everything found on the way."""
+
+    def __init__(self, definition: TaskDefinition, decided: Mapping[str, Decision]) -> None:
+        self.definition, self.decided, self.module = definition, decided, definition.task_type
+        self.findings, self.reports, self.personal_data, self.n_decided = Findings(), [], Counter(), 0
+        self.file, self.line, self.split = array("H"), array("I"), array("B")
+        self.text_key, self.gold, self.group = array("Q"), array("I"), array("Q")
+        self.stratum, self.length, self.time, self.script = array("i"), array("i"), array("d"), array("b")
+        self.strata: dict[tuple[str, ...], int] = {}
+        self.golds: dict[Any, int] = {}
+
+    def index(self) -> Index:
+        """The columns as numpy sees them, without a copy; one that no row fills takes no memory either."""
+        columns = ("file", "line", "split", "text_key", "gold", "stratum", "group", "time", "length", "script")
+        n_rows, arrays = len(self.line), {}
+        for name in columns:
+            column = getattr(self, name)
+            empty = np.array(float("nan") if name == "time" else 0, dtype=column.typecode)
+            filled = n_rows and len(column) == n_rows
+            arrays[name] = np.frombuffer(column, dtype=column.typecode) if filled else np.broadcast_to(empty, n_rows)
+        return Index(**arrays, files=[report.file for report in self.reports], strata=list(self.strata))
+
+    def read(self, paths: TaskPaths, spec: FileSpec, report: FileReport) -> None:
+        """Reads one file to its end. A mapped column that no row has is told once, instead of on every row."""
+        self.reports.append(report)
+        columns = [*self.definition.data.fields.values()]
+        columns += [name for name in (self.definition.data.split.group_by, self._time_field()) if name is not None]
+        of_file, outer = Findings(), self.findings
+        self.findings = of_file
+        absent, all_columns = set(columns), {}
+        for item in read_file(paths.root / spec.path, spec.path, spec):
+            if type(item) is Row:
+                report.n_rows += 1
+                if absent:
+                    absent.difference_update(item.values)
+                    all_columns.update(dict.fromkeys(item.values))
+                    if absent and report.kind != "json":
+                        break  # a table has the same columns in each row
+                report.n_readable += self._row(item, PLACES.index(report.split))
+            elif type(item) is Remark:
+                of_file.warning(item.problem)
+            else:
+                report.n_rows += item.line is not None
+                of_file.error(item)
+        self.findings = outer
+        for column in [name for name in dict.fromkeys(columns) if name in absent and report.n_rows and all_columns]:
+            of_file.forget("missing_field", column)
+            of_file.forget("no_time", column)
+            of_file.error(_missing_column(column, list(all_columns), spec.path))
+        outer.extend(of_file)
+
+    def _time_field(self) -> str | None:
+        return self.definition.data.split.time_field
+
+    def _row(self, row: Row, place: int) -> bool:
+        """Checks one row and, where it is readable, adds it to the index."""
+        module, spec = self.module, self.definition.data
+        values, changed = _mapped(row, self.definition, self.decided)
+        readable = True
+        for role in module.TEXT_FIELDS:
+            if isinstance(text := values.get(role), str):
+                readable &= self._check_text(text, row, spec.fields[role])
+        record, faults = module.read_record(values, self.definition.task)
+        for fault in faults:
+            self._error(row, fault.code, fault.message, spec.fields[fault.role], fault.hint)
+        if record is None or not readable:
+            return False
+        seconds = self._time(row) if spec.split.time_field else float("nan")
+        if seconds is None:
+            return False
+        self.n_decided += changed
+        record = module.normalized(record, spec.normalize)
+        text = module.text_of(record)
+        self.file.append(len(self.reports) - 1)
+        self.line.append(row.line)
+        self.split.append(place)
+        self.text_key.append(hash64(duplicate_key(text)))
+        self.gold.append(self._gold_number(module.gold(record)))
+        self.stratum.append(self.strata.setdefault(module.strata(record), len(self.strata)))
+        if spec.split.group_by:
+            self.group.append(self._group(row))
+        if spec.split.time_field:
+            self.time.append(seconds)
+        self.length.append(len(text))
+        self.script.append(SCRIPTS.index(text_faults.script_of(text)))
+        return True
+
+    def _check_text(self, text: str, row: Row, column: str) -> bool:
+        """Notes what is wrong with one text. Returns whether a model could read it."""
+        readable = True
+        for fault in text_faults.faults_in(text):
+            if fault.code in ERRORS_OF_TEXT:
+                readable = False
+                self._error(row, fault.code, fault.message, column, fault.hint)
+            else:
+                self._warning(row, fault.code, fault.message, column, fault.hint)
+        for kind in dict.fromkeys(finding.kind for finding in personal_data.findings(text)):
+            self.personal_data[kind] += 1
+            hint = "remove or replace it if the model or the data will leave this machine"
+            self._warning(row, "personal_data", f"the text holds personal data: {kind}", column, hint)
+        return readable
+
+    def _gold_number(self, gold: Any) -> int:
+        """Equal golds, equal numbers: of a closed set its position, of open answers a hash."""
+        if isinstance(gold, str) and self.module.label_set(self.definition.task) is not None:
+            return self.golds.setdefault(gold, len(self.golds))
+        return hash64(repr(gold)) & 0xFFFFFFFF
+
+    def _group(self, row: Row) -> int:
+        column = self.definition.data.split.group_by
+        value = row.values.get(column)
+        if value in (None, ""):
+            hint = "fill the cell if the row belongs to a group"
+            self._warning(row, "no_group", f"column {column!r} is empty: the row is split on its own", column, hint)
+            return 0
+        return hash64(str(value))
+
+    def _time(self, row: Row) -> float | None:
+        column = self._time_field()
+        value = row.values.get(column)
+        if (seconds := posix_seconds(value)) is None:
+            hint = "write dates as 2026-11-22, with or without a time: a split by time needs one in every row"
+            self._error(row, "no_time", f"{value!r} is no date", column, hint)
+        return seconds
+
+    def _error(self, row: Row, code: str, message: str, column: str | None, hint: str) -> None:
+        self.findings.error(Problem(code=code, message=message, file=row.file, line=row.line, field=column, hint=hint))
+
+    def _warning(self, row: Row, code: str, message: str, column: str | None, hint: str) -> None:
+        self.findings.warning(
+            Problem(code=code, message=message, file=row.file, line=row.line, field=column, hint=hint)
         )
-    if record is None:
-        return
-    record = module.normalized(record, spec.normalize)
-    group = row.values.get(spec.split.group_by) if spec.split.group_by else None
-    dataset.examples.append(
-        Example(
-            id=_new_id(dataset, f"{row.file.rsplit('/', 1)[-1]}:{row.line}"),
-            record=record,
-            split=split,
-            file=row.file,
-            line=row.line,
-            duplicate_key=duplicate_key(module.text_of(record)),
-            group=None if group in (None, "") else str(group),
-        )
+
+
+def _missing_column(column: str, columns: list[str], file: str) -> Problem:
+    near = difflib.get_close_matches(column, columns, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return Problem(
+        code="missing_column",
+        message=f"no column {column!r}",
+        file=file,
+        line=1,
+        field=column,
+        hint=f"{hint}columns: {', '.join(columns)}; correct task_definition.yaml"
+        + ("; if the first line is a row and not a header, name the columns with `columns`" if not near else ""),
     )
 
 
-def _new_id(dataset: Dataset, place: str) -> str:
-    """`news.csv:7`; `news.json:1#2` for the second row of one line, or of two files with one name."""
-    dataset.rows_at[place] += 1
-    return place if dataset.rows_at[place] == 1 else f"{place}#{dataset.rows_at[place]}"
-
-
-def _class_errors(dataset: Dataset, definition: TaskDefinition) -> Iterator[Problem]:
-    counts = dataset.label_counts(definition.task_type)
-    if len(counts) < 2:
-        yield Problem(
-            code="one_class",
-            message=f"only {len(counts)} label occurs in {len(dataset.examples)} rows",
-            hint="a classifier needs at least two labels with rows",
-        )
-
-
-def _leakage_errors(dataset: Dataset) -> Iterator[Problem]:
-    """The same text, or the same group, in two of the user's own splits."""
-    first_seen: dict[tuple[str, str], Example] = {}
-    for example in dataset.examples:
-        for what, key in (("text", example.duplicate_key), (f"group {example.group!r}", example.group)):
-            if key is None:
-                continue
-            first = first_seen.setdefault((what, key), example)
-            if first.split != example.split:
-                yield Problem(
-                    code="leakage",
-                    message=f"the same {what} is in {first.split} ({first.file}:{first.line}) and in {example.split}",
-                    file=example.file,
-                    line=example.line,
-                    hint="remove one of the two: a score on trained rows means nothing",
-                )
-
-
-def _duplicate_warnings(dataset: Dataset, definition: TaskDefinition) -> Iterator[Problem]:
-    module = definition.task_type
-    same_text: dict[tuple[str, str], list[Example]] = defaultdict(list)
-    for example in dataset.examples:
-        same_text[example.split, example.duplicate_key].append(example)
-    for first, *others in same_text.values():
-        for other in others:
-            golds = module.gold(first.record), module.gold(other.record)
-            place = f"{first.file}:{first.line}"
-            if golds[0] == golds[1]:
-                yield Problem(
-                    code="duplicate",
-                    message=f"same text as {place}",
-                    file=other.file,
-                    line=other.line,
-                    hint="duplicates are kept on one side of the split",
-                )
-            else:
-                yield Problem(
-                    code="contradicting_duplicate",
-                    message=f"same text as {place}, but {golds[1]!r} here and {golds[0]!r} there",
-                    file=other.file,
-                    line=other.line,
-                    hint="decide on one label; at most one of the two can be scored as right",
-                )
-    counts = dataset.label_counts(module)
-    for label in module.label_set(definition.task) or {}:
-        if counts[label] < 10 and dataset.examples:
-            yield Problem(
-                code="rare_label",
-                message=f"label {label!r} has {counts[label]} rows",
-                hint="below 10 rows its F1 says little; label more, or merge it",
-            )
-
-
-def _ungrouped_warnings(dataset: Dataset, definition: TaskDefinition) -> Iterator[Problem]:
-    """Rows without a value in the column of `group_by`: nothing keeps them beside their relatives."""
-    column = definition.data.split.group_by
-    for example in dataset.examples if column else ():
-        if example.group is None:
-            yield Problem(
-                code="no_group",
-                message=f"column {column!r} is empty: the row is split on its own",
-                file=example.file,
-                line=example.line,
-                field=column,
-                hint="fill the cell if the row belongs to a group",
-            )
+def rows_of(index: Index, positions: np.ndarray) -> Index:
+    """The index of some rows only."""
+    columns = {name: value[positions] for name, value in vars(index).items() if isinstance(value, np.ndarray)}
+    return dataclasses.replace(index, **columns)
 
 
 def split_names(definition: TaskDefinition) -> tuple[str, ...]:

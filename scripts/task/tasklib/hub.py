@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import re
 import tempfile
 from collections.abc import Iterator
@@ -13,16 +14,43 @@ from typing import Any
 from tasklib.exit_codes import ExitCode
 from tasklib.summary import Problem, TaskError
 
-# What 05_upload_hf.py puts into a repository; nothing else is ever removed from one.
-OWN_FILES = re.compile(
-    r"(adapter_)?model(-\d+-of-\d+)?\.safetensors(\.index\.json)?|(adapter_|generation_)?config\.json"
-    r"|benchmarks/[^/]+/metrics\.json"
+
+@dataclass(frozen=True)
+class Kind:
+    """What 05_upload_hf.py may do to a repository of one type.
+
+    A repository that has `marker` was filled by that script; one that has none of it and holds `foreign` files is left
+    alone. Of files that are no longer there, only `own` ones are ever removed.
+    """
+
+    repo_type: str
+    marker: str
+    own: re.Pattern[str]
+    foreign: re.Pattern[str]
+    field: str
+
+
+MODEL = Kind(
+    repo_type="model",
+    marker="training_run.json",
+    own=re.compile(
+        r"(adapter_)?model(-\d+-of-\d+)?\.safetensors(\.index\.json)?|(adapter_|generation_)?config\.json"
+        r"|benchmarks/[^/]+/metrics\.json"
+    ),
+    foreign=re.compile(r".*\.(safetensors|gguf|bin|pt|pth|h5|onnx)"),
+    field="hub.repo_id",
 )
-ANY_WEIGHTS = re.compile(r".*\.(safetensors|gguf|bin|pt|pth|h5|onnx)")
-MARKER = "training_run.json"  # a repository that has it was filled by this script
+DATASET = Kind(
+    repo_type="dataset",
+    marker="manifest.json",
+    own=re.compile(r"(train|validation|test)\.jsonl"),
+    foreign=re.compile(r"(?!README\.md$|\.gitattributes$|LICENSE).*"),  # a data set may be in any format
+    field="hub.dataset_repo_id",
+)
 
 
-def repo_id_problems(repo_id: str | None) -> list:
+def repo_id_problems(repo_id: str | None, kind: Kind) -> list:
+    """What is wrong with the name of a repository, as (exit code, problem)."""
     from huggingface_hub.utils import HFValidationError, validate_repo_id
 
     try:
@@ -31,26 +59,26 @@ def repo_id_problems(repo_id: str | None) -> list:
         problem = Problem(
             code="repo_id_illegal",
             message=str(error),
-            field="hub.repo_id",
-            hint="write owner/name, e.g. my-org/my-model",
+            field=kind.field,
+            hint=f"write owner/name, e.g. my-org/my-{kind.repo_type}",
         )
         return [(ExitCode.USAGE, problem)]
     return []
 
 
-def login(definition: Any) -> tuple[str | None, list]:
+def login(repo_id: str | None, kind: Kind) -> tuple[str | None, list]:
     """The token of the environment or of the login, and what is missing as (exit code, problem)."""
     from huggingface_hub import constants, get_token
 
-    with _hub_errors(None):
+    with hub_errors(None):
         token = get_token()
     missing = []
-    if definition.hub.repo_id is None:
+    if repo_id is None:
         problem = Problem(
             code="repo_id_missing",
             message="no repository is named",
             file="task_definition.yaml",
-            field="hub.repo_id",
+            field=kind.field,
             hint="write owner/name there, or give --repo-id owner/name",
         )
         missing.append((ExitCode.USAGE, problem))
@@ -70,12 +98,15 @@ class Repository:
     """A repository on the Hub; `found` is None where it is still to be made."""
 
     api: Any
+    kind: Kind
     id: str
     private: bool
     found: Any
 
 
-def repository_of(token: str | None, hub: Any) -> tuple[Repository | None, list]:
+def repository_of(
+    token: str | None, repo_id: str | None, kind: Kind, *, private: bool
+) -> tuple[Repository | None, list]:
     """Asks the Hub about the token and the repository; changes nothing. Returns warnings too. Raises TaskError: exit 4
     when the Hub or the token refuses, exit 2 when the repository is public against the definition or not ours."""
     from huggingface_hub import HfApi
@@ -83,7 +114,7 @@ def repository_of(token: str | None, hub: Any) -> tuple[Repository | None, list]
     if token is None:
         return None, []
     api = HfApi(token=token, library_name="finetune-llm")
-    with _hub_errors(token):
+    with hub_errors(token):
         account = api.whoami()
         if account.get("auth", {}).get("accessToken", {}).get("role") == "read":
             problem = Problem(
@@ -92,12 +123,12 @@ def repository_of(token: str | None, hub: Any) -> tuple[Repository | None, list]
                 hint=f"make one with write access at {api.endpoint}/settings/tokens",
             )
             raise TaskError(ExitCode.PREREQUISITE, [problem])
-        if hub.repo_id is None:
+        if repo_id is None:
             return None, []
-        repo_id = hub.repo_id if "/" in hub.repo_id else f"{account['name']}/{hub.repo_id}"
-        repository = Repository(api, repo_id, hub.private, _found(api, repo_id))
+        repo_id = repo_id if "/" in repo_id else f"{account['name']}/{repo_id}"
+        repository = Repository(api, kind, repo_id, private, _found(api, repo_id, kind))
     _require_fit(repository)
-    if repository.found is not None and repository.found.private and not hub.private:
+    if repository.found is not None and repository.found.private and not private:
         return repository, [
             Problem(
                 code="repo_is_private",
@@ -109,11 +140,11 @@ def repository_of(token: str | None, hub: Any) -> tuple[Repository | None, list]
     return repository, []
 
 
-def _found(api: Any, repo_id: str) -> Any:
+def _found(api: Any, repo_id: str, kind: Kind) -> Any:
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
     try:
-        return api.model_info(repo_id)
+        return api.repo_info(repo_id, repo_type=kind.repo_type)
     except GatedRepoError:
         raise
     except RepositoryNotFoundError:
@@ -121,10 +152,10 @@ def _found(api: Any, repo_id: str) -> Any:
 
 
 def _require_fit(repository: Repository) -> None:
-    """Raises TaskError (exit 2) for a public repository that should be private, or one with weights not from here."""
+    """Raises TaskError (exit 2) for a public repository that should be private, or one with files not from here."""
     if repository.found is None:
         return
-    problems, names = [], _names(repository.found)
+    problems, kind, names = [], repository.kind, _names(repository.found)
     if repository.private and not repository.found.private:
         problems.append(
             Problem(
@@ -134,12 +165,13 @@ def _require_fit(repository: Repository) -> None:
                 hint="make it private on its settings page, name another repository, or set hub.private: false",
             )
         )
-    if MARKER not in names and any(ANY_WEIGHTS.fullmatch(name) for name in names):
+    foreign = [name for name in names if kind.foreign.fullmatch(name)]
+    if kind.marker not in names and foreign:
         problems.append(
             Problem(
                 code="repo_in_use",
-                message=f"{repository.id} holds weights that are not from here",
-                field="hub.repo_id",
+                message=f"{repository.id} holds files that are not from here, such as {foreign[0]}",
+                field=kind.field,
                 hint="name another repository",
             )
         )
@@ -151,19 +183,20 @@ def send(repository: Repository, contents: dict[str, Any], commit_message: str) 
 
     Returns url, commit, whether anything changed, the number of files; and warnings.
     """
-    api, repo_id = repository.api, repository.id
+    api, kind = repository.api, repository.kind
+    where = {"repo_id": repository.id, "repo_type": kind.repo_type}
     with tempfile.TemporaryDirectory(prefix="finetune-llm-upload-") as folder:
         _stage(Path(folder), contents)
-        with _hub_errors(api.token):
+        with hub_errors(api.token):
             if repository.found is None:
-                api.create_repo(repo_id, private=repository.private)
-                repository = Repository(api, repo_id, repository.private, api.model_info(repo_id))
+                api.create_repo(**where, private=repository.private)
+                repository = dataclasses.replace(repository, found=api.repo_info(**where))
                 _require_fit(repository)  # before any file is sent: an organization may have rules of its own
-            old = [name for name in _names(repository.found) if OWN_FILES.fullmatch(name) and name not in contents]
+            old = [name for name in _names(repository.found) if kind.own.fullmatch(name) and name not in contents]
             commit = api.upload_folder(
-                repo_id=repo_id, folder_path=folder, commit_message=commit_message, delete_patterns=old or None
+                **where, folder_path=folder, commit_message=commit_message, delete_patterns=old or None
             )
-            arrived = api.verify_repo_checksums(repo_id, local_dir=folder, revision=commit.oid)
+            arrived = api.verify_repo_checksums(**where, local_dir=folder, revision=commit.oid)
     wrong = sorted([*arrived.extra_paths, *(mismatch["path"] for mismatch in arrived.mismatches)])
     raise_all(
         [
@@ -188,7 +221,7 @@ def send(repository: Repository, contents: dict[str, Any], commit_message: str) 
     ]
     changed = commit.oid != repository.found.sha
     return {
-        "url": f"{api.endpoint}/{repo_id}",
+        "url": f"{api.endpoint}/{'datasets/' if kind is DATASET else ''}{repository.id}",
         "commit": commit.oid,
         "changed": changed,
         "files": len(contents),
@@ -196,7 +229,7 @@ def send(repository: Repository, contents: dict[str, Any], commit_message: str) 
 
 
 def _stage(folder: Path, contents: dict[str, Any]) -> None:
-    """Fills `folder`; weights are linked, because they may be large."""
+    """Fills `folder`; files are linked, because they may be large."""
     from tasklib import files
 
     for name, content in contents.items():
@@ -215,17 +248,26 @@ def _names(found: Any) -> list[str]:
 
 
 @contextlib.contextmanager
-def _hub_errors(token: str | None) -> Iterator[None]:
-    """Turns what the Hub's client raises into one TaskError (exit 4) that names no token and no signed address."""
+def hub_errors(token: str | None, *, reading: bool = False) -> Iterator[None]:
+    """Turns what the Hub's client raises into one TaskError (exit 4) that names no token and no signed address.
+
+    `reading`: nothing is to be written on the Hub, which is what the hints are about.
+    """
     from huggingface_hub import constants
-    from huggingface_hub.errors import HTTPError, OfflineModeIsEnabled, OIDCError
+    from huggingface_hub.errors import HTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OIDCError
 
     try:
         yield
     except (HTTPError, OIDCError, OSError, ValueError, RuntimeError) as error:
+        if isinstance(error, LocalEntryNotFoundError) and isinstance(error.__cause__, Exception):
+            error = error.__cause__  # the client hides what went wrong behind a hint about its cache
+        if isinstance(error, OSError) and error.filename is not None:
+            raise  # a file of this machine, not the Hub
         text = re.sub(r"\?\S+", "", " ".join(str(error).split())) or type(error).__name__
         status = getattr(getattr(error, "response", None), "status_code", None)
-        code, hint = "hub_failed", "files appear only with the final commit: run the same command again later"
+        code = "hub_failed"
+        hint = "nothing was kept" if reading else "files appear only with the final commit"
+        hint += ": run the same command again later"
         if status == 401:
             code, hint = (
                 "token_rejected",
@@ -233,7 +275,8 @@ def _hub_errors(token: str | None) -> Iterator[None]:
                 "`uv run hf auth login`; HF_TOKEN goes before a stored login",
             )
         elif status == 403:
-            code, hint = "hub_forbidden", "the token needs write access to this owner's repositories"
+            access = "read" if reading else "write"
+            code, hint = "hub_forbidden", f"the token needs {access} access to this owner's repositories"
         elif isinstance(error, OfflineModeIsEnabled):
             code, hint = "hub_offline", "unset HF_HUB_OFFLINE"
         message = text.replace(token, "***") if token else text

@@ -34,6 +34,26 @@ class TaskPaths:
         return self.root / "docs" / "data_report.md"
 
     @property
+    def data_report_json(self) -> Path:
+        return self.root / "docs" / "data_report.json"
+
+    @property
+    def annotation_guide(self) -> Path:
+        return self.root / "docs" / "annotation_guide.md"
+
+    @property
+    def integration_guide(self) -> Path:
+        return self.root / "docs" / "integration.md"
+
+    @property
+    def dataset_card(self) -> Path:
+        return self.root / "hf_cards" / "dataset_card.md"
+
+    @property
+    def decisions(self) -> Path:
+        return self.root / "data" / "decisions.csv"
+
+    @property
     def benchmarks(self) -> Path:
         return self.root / "benchmarks"
 

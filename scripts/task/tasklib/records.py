@@ -1,23 +1,31 @@
-"""Reads raw files row by row: JSONL, JSON array, CSV and TSV in UTF-8, each row with the line it starts on."""
+"""Reads raw files row by row, each row with the line it starts on. What a file is, its content says, not its name.
+
+Which format a file has, `formats` finds; they have a module each: json_rows, table_rows, binary_rows (Excel, Parquet).
+Reading is streamed, and a fault never stops the reading of later rows unless nothing after it could be trusted.
+"""
 
 from __future__ import annotations
 
-import csv
-import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from tasklib import encodings
+from tasklib.formats import HEAD_BYTES, Format, file_format, unreadable
+from tasklib.schema import FileSpec
 from tasklib.summary import Problem
 
-READERS = (".jsonl", ".json", ".csv", ".tsv")
+# Options of FileSpec -> the kinds of file that they say something about.
+OPTIONS = {
+    "encoding": ("json", "table", "lines"),
+    "delimiter": ("table",),
+    "quoting": ("table",),
+    "columns": ("table", "excel"),
+    "sheet": ("excel",),
+}
 
-csv.field_size_limit(2**31 - 1)
 
-
-@dataclass(frozen=True)
-class Row:
+class Row(NamedTuple):
     """One raw row as it stands in its file."""
 
     values: dict[str, Any]
@@ -25,212 +33,89 @@ class Row:
     line: int
 
 
-def read_rows(path: Path, shown: str) -> Iterator[Row | Problem]:
-    """Yields a Row, or a Problem in its place, for each row of `path`; problems never stop the reading of later rows
-    unless nothing after them could be trusted. `shown` is the name used in messages."""
-    if not path.is_file():
-        kind = "is a folder" if path.is_dir() else "does not exist"
-        yield Problem(code="file_missing", message=f"{shown} {kind}", file=shown, hint="correct data.files")
-        return
-    suffix = path.suffix.lower()
-    if suffix not in READERS:
-        yield Problem(
-            code="unknown_format",
-            message=f"cannot read {suffix or 'a file without extension'}",
-            file=shown,
-            hint=f"save it as one of {', '.join(READERS)} in UTF-8",
-        )
-        return
-    if problem := _encoding_problem(path, shown):
-        yield problem
-        return
-    reader = {".jsonl": _read_jsonl, ".json": _read_json_array}.get(suffix)
-    found = False
-    for item in reader(path, shown) if reader else _read_table(path, shown, "\t" if suffix == ".tsv" else ","):
-        found = True
-        yield item
-    if not found:
-        yield Problem(code="empty_file", message=f"{shown} holds no rows", file=shown, hint="check the export")
+class Remark(NamedTuple):
+    """Something worth a warning that is no fault of a row."""
+
+    problem: Problem
 
 
-def _encoding_problem(path: Path, shown: str) -> Problem | None:
-    """The first byte that is not UTF-8, with its line."""
-    with path.open("rb") as stream:
-        for number, line in enumerate(stream, start=1):
-            try:
-                line.decode("utf-8")
-            except UnicodeDecodeError as error:
-                return Problem(
-                    code="not_utf8",
-                    message=f"byte {error.start + 1} of the line is 0x{line[error.start]:02x}: not UTF-8",
-                    file=shown,
-                    line=number,
-                    hint="save the file as UTF-8 (in Excel: CSV UTF-8)",
-                )
-    return None
+def read_rows(path: Path, shown: str, spec: FileSpec | None = None) -> Iterator[Row | Problem]:
+    """Yields a Row, or a Problem in its place, for each row of `path`. `shown` is the name used in messages; `spec`
+    says what the content alone cannot. Remarks are left out: see `read_file`."""
+    for item in read_file(path, shown, spec or FileSpec(path=shown)):
+        if not isinstance(item, Remark):
+            yield item
 
 
-def _read_jsonl(path: Path, shown: str) -> Iterator[Row | Problem]:
-    with path.open(encoding="utf-8-sig") as stream:
-        for number, line in enumerate(stream, start=1):
-            if line.strip():
-                yield _row_or_problem(line, shown, number)
+def read_file(
+    path: Path, shown: str, spec: FileSpec, errors: str = encodings.REPORT
+) -> Iterator[Row | Problem | Remark]:
+    """Yields each row, each fault in its place, and remarks on the file as a whole. With `errors=encodings.MEND` emoji
+    that were stored as two halves are read as emoji, and a remark counts them."""
+    from tasklib import parallel_rows
 
-
-def _row_or_problem(text: str, shown: str, line: int) -> Row | Problem:
     try:
-        value = _decoder().decode(text.strip())
-    except (ValueError, RecursionError) as error:  # json.JSONDecodeError is a ValueError
-        return _unparsable(shown, line, error)
-    return _row(value, shown, line)
-
-
-def _read_json_array(path: Path, shown: str) -> Iterator[Row | Problem]:
-    """Element by element, so that each has its line and a broken one is named."""
-    text = path.read_text(encoding="utf-8-sig")
-    decoder, position, line, counted = _decoder(), _skip_space(text, 0), 1, 0
-    if position == len(text):
-        return
-    if text[position] != "[":
-        yield Problem(
-            code="unparsable",
-            message="a .json file must hold one array of objects",
-            file=shown,
-            line=1,
-            hint="rename it to .jsonl if it holds one object a line",
-        )
-        return
-    position = _skip_space(text, position + 1)
-    while text[position : position + 1] != "]":
-        line, counted = line + text.count("\n", counted, position), position
-        try:
-            value, end = decoder.raw_decode(text, position)
-        except (ValueError, RecursionError) as error:
-            yield _unparsable(shown, line, error)
-            return  # where the next element starts can only be guessed
-        yield _row(value, shown, line)
-        position = _skip_space(text, end)
-        if text[position : position + 1] == ",":
-            position = _skip_space(text, position + 1)
-        elif text[position : position + 1] != "]":
-            line += text.count("\n", counted, position)
-            yield Problem(
-                code="unparsable",
-                message="expected ',' or ']' after an element",
-                file=shown,
-                line=line,
-                hint="the file may be truncated",
-            )
+        found = file_format(path, shown, spec)
+        problem = found if isinstance(found, Problem) else _wrong_encoding(path, shown, spec, found)
+        if problem:
+            yield problem
             return
-    end = _skip_space(text, position + 1)
-    if end < len(text):
-        yield Problem(
-            code="unparsable",
-            message="something follows the end of the array",
-            file=shown,
-            line=1 + text.count("\n", 0, end),
-            hint="put all rows into one array",
-        )
+        yield from _remarks(path, shown, spec, found, errors)
+        any_row = False
+        for item in parallel_rows.with_columns(_reader(path, shown, spec, found, errors), path, shown, spec):
+            any_row = any_row or type(item) is not Remark
+            yield item
+        if not any_row:
+            yield Problem(code="empty_file", message=f"{shown} holds no rows", file=shown, hint="check the export")
+    except OSError as error:
+        yield unreadable(shown, error)
 
 
-def _read_table(path: Path, shown: str, delimiter: str) -> Iterator[Row | Problem]:
-    with path.open(encoding="utf-8-sig", newline="") as stream:
-        reader = csv.reader(stream, delimiter=delimiter, strict=True)
-        header: list[str] | None = None
-        while True:
-            line = reader.line_num + 1
-            try:
-                cells = next(reader)
-            except StopIteration:
-                return
-            except csv.Error as error:
-                yield Problem(
-                    code="unparsable",
-                    message=str(error),
-                    file=shown,
-                    line=line,
-                    hint="look for an unbalanced quote in the row that starts here",
-                )
-                return
-            if not cells:
-                continue
-            if header is None:
-                header = [cell.strip() for cell in cells]
-                if problem := _header_problem(header, shown, line):
-                    yield problem
-                    return
-            elif len(cells) != len(header):
-                yield Problem(
-                    code="column_count",
-                    message=f"{len(cells)} cells, the header has {len(header)}",
-                    file=shown,
-                    line=line,
-                    hint="quote cells that contain the delimiter",
-                )
-            else:
-                yield Row(dict(zip(header, cells, strict=True)), shown, line)
+def _wrong_encoding(path: Path, shown: str, spec: FileSpec, found: Format) -> Problem | None:
+    """A declared encoding that the bytes deny although every one of them can be decoded."""
+    if found.kind in ("excel", "parquet"):
+        return None
+    if spec.encoding == "utf-8":
+        with path.open("rb") as stream:
+            head = stream.read(HEAD_BYTES)
+        if encodings.marked(head) or b"\x00" not in head or not encodings.utf16_order(head):
+            return None
+        other = "utf-16"
+    else:
+        detected = encodings.detect(path)
+        other = detected.encoding
+        if other in (None, spec.encoding) or (other == "utf-8" and spec.encoding in detected.candidates):
+            return None
+    message = f"declared as {spec.encoding}, but its bytes are {other}"
+    hint = f"write `encoding: {other}` for this file" if other != "utf-8" else "remove `encoding`"
+    return Problem(code="wrong_encoding", message=message, file=shown, field="encoding", hint=hint)
 
 
-def _header_problem(header: list[str], shown: str, line: int) -> Problem | None:
-    twice = sorted({name for name in header if header.count(name) > 1})
-    if twice:
-        return Problem(
-            code="duplicate_column",
-            message=f"column {twice[0]!r} stands twice in the header",
-            file=shown,
-            line=line,
-            hint="give every column its own name",
-        )
-    return None
+def _remarks(path: Path, shown: str, spec: FileSpec, found: Format, errors: str) -> Iterator[Remark]:
+    """Options that say nothing about this kind of file, most likely meant for another one; emoji that were joined."""
+    for option, kinds in OPTIONS.items():
+        if found.kind not in kinds and getattr(spec, option) != FileSpec.model_fields[option].default:
+            message, hint = f"`{option}` means nothing to a file of kind {found.kind}", f"remove `{option}`"
+            yield Remark(Problem(code="unused_option", message=message, file=shown, field=option, hint=hint))
+    if errors == encodings.MEND and found.kind in OPTIONS["encoding"]:
+        n_halves, line = encodings.count_halves(path)
+        if n_halves:
+            message = f"{n_halves} emoji stored as two halves were joined"
+            yield Remark(Problem(code="joined_halves", message=message, file=shown, line=line, hint="keep the copy"))
 
 
-def _row(value: Any, shown: str, line: int) -> Row | Problem:
-    if isinstance(value, dict):
-        return Row(value, shown, line)
-    return Problem(
-        code="not_an_object",
-        message=f"the row is {type(value).__name__}, not an object",
-        file=shown,
-        line=line,
-        hint='write {"column": "value", …}',
-    )
+def _reader(path: Path, shown: str, spec: FileSpec, found: Format, errors: str) -> Iterator[Row | Problem | Remark]:
+    from tasklib import binary_rows, json_rows, table_rows
 
-
-def _unparsable(shown: str, line: int, error: ValueError | RecursionError) -> Problem:
-    extra = error.lineno - 1 if isinstance(error, json.JSONDecodeError) else 0
-    message = f"{error.msg} at column {error.colno}" if isinstance(error, json.JSONDecodeError) else str(error)
-    # raw_decode counts lines from the start of its text, which for an array is the start of the file
-    return Problem(
-        code="unparsable",
-        message=message,
-        file=shown,
-        line=max(line, extra + 1),
-        hint="the row is broken, truncated, or two rows run together",
-    )
-
-
-def _decoder() -> json.JSONDecoder:
-    return json.JSONDecoder(object_pairs_hook=_checked_object, parse_constant=_refuse_constant)
-
-
-def _checked_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """The object. Raises ValueError for a key that stands twice and for half a surrogate pair, which is no text."""
-    for pair in pairs:
-        for text in pair:
-            if isinstance(text, str):
-                text.encode()
-    result = dict(pairs)
-    if len(result) < len(pairs):
-        keys = [key for key, _ in pairs]
-        raise ValueError(f"key {next(key for key in keys if keys.count(key) > 1)!r} stands twice in one object")
-    return result
-
-
-def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _skip_space(text: str, position: int) -> int:
-    while position < len(text) and text[position] in " \t\r\n":
-        position += 1
-    return position
+    if spec.columns and (problem := table_rows.header_problem(spec.columns, shown, None)):
+        yield problem
+    elif found.kind == "parquet":
+        yield from binary_rows.read_parquet(path, shown)
+    elif found.kind == "excel":
+        yield from binary_rows.read_excel(path, shown, spec)
+    elif found.kind == "json":
+        yield from json_rows.read_json(path, shown, encodings.actual(path, spec.encoding), errors)
+    elif found.kind == "lines":
+        yield from table_rows.read_lines(path, shown, spec.encoding, errors, keep_blank=bool(spec.parallel))
+    else:
+        yield from table_rows.read_table(path, shown, spec, found.delimiter or ",", errors)

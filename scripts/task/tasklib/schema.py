@@ -7,11 +7,21 @@ import dataclasses
 import difflib
 import functools
 import math
+import typing
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    create_model,
+    field_validator,
+    model_validator,
+)
 
 from tasklib import documents, task_types
 from tasklib.documents import Document, KeyPath, dotted
@@ -42,6 +52,13 @@ class SplitSpec(Strict):
     test: float = Field(0.2, ge=0, lt=1, description="share of the rows")
     seed: int = 42
     group_by: str | None = Field(None, description="raw column whose equal values stay on one side")
+    time_field: str | None = Field(None, description="raw column of dates: oldest rows train, newest test")
+    near_duplicates: float | None = Field(
+        0.8,
+        gt=0.3,
+        lt=1,
+        description="texts at least this similar (Jaccard) stay on one side; null looks at equal ones",
+    )
 
     @model_validator(mode="after")
     def _leaves_rows_for_train(self) -> SplitSpec:
@@ -50,22 +67,55 @@ class SplitSpec(Strict):
         return self
 
 
+class FileSpec(Strict):
+    """One raw file. A plain path stands for a file whose content says the rest."""
+
+    path: str = Field(min_length=1, description="relative to the task folder")
+    encoding: Literal["utf-8", "utf-16", "big5", "gb18030"] = "utf-8"
+    format: Literal["json", "table", "lines", "excel", "parquet"] | None = Field(
+        None, description="null: what the content shows; lines: one text a line, column `text`"
+    )
+    delimiter: str | None = Field(None, min_length=1, max_length=1, description="null: what the content shows")
+    columns: list[str] | None = Field(None, min_length=1, description="names for a table without a header row")
+    quoting: bool = Field(True, description="false: quotes in a table are ordinary characters")
+    sheet: str | None = Field(None, description="Excel sheet; null where only one holds rows")
+    values: dict[str, str] = Field({}, description="columns with one value for the whole file")
+    parallel: dict[str, str] = Field({}, description="column -> file that holds its values, line by line")
+
+
+def _as_file(value: Any) -> Any:
+    return {"path": value} if isinstance(value, str) else value
+
+
 class DataSpec(Strict):
-    files: dict[Literal["all", "train", "validation", "test"], list[str]] = Field(min_length=1)
+    files: dict[Literal["all", "train", "validation", "test"], list[Annotated[FileSpec, BeforeValidator(_as_file)]]] = (
+        Field(min_length=1)
+    )
     fields: dict[str, str] = Field(description="role in the task -> column in the raw files")
+    decisions: str | None = Field(None, description="CSV (text, label, reason): what a person decided for a text")
     normalize: list[Literal["nfkc"]] = Field([], description="declared steps that change the texts")
     split: SplitSpec = SplitSpec()
 
     @field_validator("files")
     @classmethod
-    def _files_are_one_pool_or_named_splits(cls, files: dict[str, list[str]]) -> dict[str, list[str]]:
+    def _files_are_one_pool_or_named_splits(cls, files: dict[str, list[FileSpec]]) -> dict[str, list[FileSpec]]:
         if "all" in files and len(files) > 1:
             raise ValueError("use either 'all' or train/validation/test, not both")
         if "all" not in files and "train" not in files:
             raise ValueError("'train' is missing (or put everything under 'all')")
         if empty := [name for name, paths in files.items() if not paths]:
             raise ValueError(f"{', '.join(empty)} has no file")
+        paths = [spec.path for specs in files.values() for spec in specs]
+        if twice := sorted({path for path in paths if paths.count(path) > 1}):
+            raise ValueError(f"{', '.join(twice)} is named twice")
         return files
+
+    @property
+    def raw_paths(self) -> list[str]:
+        """Every file that the rows come from, parallel files and decisions too."""
+        specs = [spec for specs in self.files.values() for spec in specs]
+        paths = [path for spec in specs for path in (spec.path, *spec.parallel.values())]
+        return paths + ([self.decisions] if self.decisions else [])
 
 
 class EvaluationSpec(Strict):
@@ -87,6 +137,9 @@ class HubSpec(Strict):
     repo_id: str | None = None
     private: bool = True
     license: str | None = Field(None, description="SPDX id of the adapter's licence, e.g. apache-2.0")
+    dataset_repo_id: str | None = None
+    dataset_license: str | None = Field(None, description="SPDX id of the data's licence, e.g. cc-by-4.0")
+    personal_data_reviewed: bool = Field(False, description="true: a person saw each finding and the rows may go out")
 
 
 class TaskDefinition(Strict):
@@ -400,8 +453,13 @@ def _legal_keys(model: type[BaseModel], at: KeyPath) -> list[str]:
     """The keys that may stand below `at`."""
     current: Any = model
     for part in at:
-        field = current.model_fields.get(part) if isinstance(current, type) else None
-        current = field.annotation if field is not None else None
+        while typing.get_origin(current) is Annotated:
+            current = typing.get_args(current)[0]
+        field = current.model_fields.get(part) if hasattr(current, "model_fields") else None
+        inside = typing.get_args(current)  # of list[item] or dict[key, item]
+        current = field.annotation if field is not None else inside[-1] if inside else None
+    while typing.get_origin(current) is Annotated:
+        current = typing.get_args(current)[0]
     is_model = isinstance(current, type) and issubclass(current, BaseModel)
     return list(current.model_fields) if is_model else []
 

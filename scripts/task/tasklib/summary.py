@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -59,6 +59,7 @@ class Summary:
     metrics: dict[str, Any] = field(default_factory=dict)
     warnings: list[Problem] = field(default_factory=list)
     errors: list[Problem] = field(default_factory=list)
+    candidates: dict[str, Any] = field(default_factory=dict)
     next: str | None = None
 
     @classmethod
@@ -70,12 +71,14 @@ class Summary:
         warnings: Iterable[Problem] = (),
         errors: Iterable[Problem] = (),
         counts: dict[str, int] | None = None,
+        totals: Mapping[str, int] | None = None,
         **rest: Any,
     ) -> Summary:
-        """A summary with at most 20 problems of a code; totals of the codes that were cut stand in `counts`."""
+        """A summary with at most 20 problems of a code; totals of the codes that were cut stand in `counts`. `totals`
+        gives them where the caller itself kept only the first ones."""
         counts = dict(counts or {})
         warnings, errors = list(warnings), list(errors)
-        totals = Counter(problem.code for problem in warnings + errors)
+        totals = Counter(problem.code for problem in warnings + errors) | Counter(totals or {})
         counts.update({code: n for code, n in totals.items() if n > MAX_PROBLEMS_PER_CODE})
         return cls(
             stage=stage,
@@ -103,6 +106,46 @@ class Summary:
         if self.next:
             lines.append(f"  next: {self.next}")
         return "\n".join(lines)
+
+
+class Findings:
+    """Problems of a large data set: all are counted, the first 20 of each code are kept."""
+
+    def __init__(self) -> None:
+        self.errors: list[Problem] = []
+        self.warnings: list[Problem] = []
+        self.totals: Counter[str] = Counter()
+        self._by_field: Counter[tuple[str, str | None]] = Counter()
+
+    def error(self, problem: Problem) -> None:
+        self._add(self.errors, problem)
+
+    def warning(self, problem: Problem) -> None:
+        self._add(self.warnings, problem)
+
+    def more(self, code: str, n: int) -> None:
+        """Counts `n` further problems of a code that has 20 already."""
+        if n > 0:
+            self.totals[code] += n
+
+    def _add(self, kept: list[Problem], problem: Problem) -> None:
+        self.totals[problem.code] += 1
+        self._by_field[problem.code, problem.field] += 1
+        if self.totals[problem.code] <= MAX_PROBLEMS_PER_CODE:
+            kept.append(problem)
+
+    def extend(self, other: Findings) -> None:
+        """Adds the findings of another part of the same data."""
+        for mine, theirs in ((self.errors, other.errors), (self.warnings, other.warnings)):
+            for problem in theirs:
+                self._add(mine, problem)
+        for code, n in other.totals.items():
+            self.totals[code] += n - sum(problem.code == code for problem in other.errors + other.warnings)
+
+    def forget(self, code: str, field: str) -> None:
+        """Drops every problem of a code in one field: another finding says it better."""
+        self.errors = [problem for problem in self.errors if (problem.code, problem.field) != (code, field)]
+        self.totals[code] -= self._by_field.pop((code, field), 0)
 
 
 def first_of_each_code(problems: list[Problem]) -> list[Problem]:

@@ -9,6 +9,10 @@ DATA_REPORT = {
         "answer": "模型輸出", "count": "列數", "share": "比例", "length": "文字長度（字元）", "problems": "發現的問題",
         "none": "沒有發現問題。", "code": "代碼", "place": "位置", "message": "說明", "hint": "建議",
         "minimum": "最短", "median": "中位數", "p95": "第 95 百分位", "maximum": "最長", "more": "其餘 {n} 項未列出",
+        "files": "檔案", "file": "檔案", "split": "切分", "read_as": "讀成", "encoding": "編碼",
+        "interval": "這份測試集能分辨多小的差距",
+        "interval_text": "測試集有 {n} 列。若 {metric} 在 {level:.2f} 左右，95 % 區間約為 ±{half:.3f}；"
+                         "要縮到 ±{wanted:.2f}，測試集約需 {needed} 列。比這更小的進步，這份測試集看不出來。",
     },
     "en": {
         "title": "Data report", "intro": "Written by `scripts/01_validate_data.py`; do not edit.", "rows": "Rows",
@@ -17,6 +21,11 @@ DATA_REPORT = {
         "problems": "Problems found", "none": "No problems found.", "code": "Code", "place": "Place",
         "message": "What", "hint": "Hint", "minimum": "min", "median": "median", "p95": "95th percentile",
         "maximum": "max", "more": "{n} more not listed",
+        "files": "Files", "file": "File", "split": "Split", "read_as": "Read as", "encoding": "Encoding",
+        "interval": "How small a difference this test split can show",
+        "interval_text": "The test split has {n} rows. With {metric} around {level:.2f}, its 95 % interval will be "
+                         "about ±{half:.3f}; ±{wanted:.2f} takes about {needed} test rows. A smaller gain cannot be "
+                         "seen.",
     },
 }  # fmt: skip
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from tasklib import answers
 from tasklib.answers import Fault, Scores
@@ -22,6 +22,8 @@ PRIMARY_METRIC = "macro_f1"
 PRIMARY_METRICS = ("macro_f1", "accuracy")
 FIELDS = ("text", "label")
 INPUT_FIELDS = ("text",)  # what predict.py needs
+TEXT_FIELDS = ("text",)  # roles whose values are free text
+TASK_CATEGORIES = ("text-classification",)  # the Hub's names for data sets of this task
 BASELINES = ("majority", "tfidf_logreg")
 
 
@@ -42,6 +44,7 @@ class Options(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
     type: Literal["classification"]
     labels: Annotated[dict[str, str], BeforeValidator(_as_mapping)] = Field(min_length=2)
+    label_definitions: dict[str, str] = Field({}, description="label -> when a text gets it, for the annotation guide")
 
     @field_validator("labels")
     @classmethod
@@ -56,6 +59,12 @@ class Options(BaseModel):
                 "not count; write other answers, e.g. {'-1': negative, '1': positive}"
             )
         return labels
+
+    @model_validator(mode="after")
+    def _definitions_are_of_labels(self) -> Options:
+        if unknown := [label for label in self.label_definitions if label not in self.labels]:
+            raise ValueError(f"label_definitions: {unknown[0]!r} is not in labels; legal: {', '.join(self.labels)}")
+        return self
 
 
 class Record(BaseModel):
@@ -106,6 +115,11 @@ def gold(record: Record) -> str:
 def text_of(record: Record) -> str:
     """The text that duplicates, leakage and TF-IDF look at."""
     return record.text
+
+
+def strata(record: Record) -> tuple[str, ...]:
+    """The labels by which splits are stratified."""
+    return (record.label,)
 
 
 def label_set(options: Options) -> dict[str, str]:

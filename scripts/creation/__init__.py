@@ -1,0 +1,1 @@
+"""What create_task.py needs to make a task, and a task itself does not."""
