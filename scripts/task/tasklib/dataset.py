@@ -18,8 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from tasklib import personal_data, text_faults
+from tasklib import encodings, personal_data, text_faults
 from tasklib.decisions import Decision
+from tasklib.formats import file_format
 from tasklib.paths import TaskPaths
 from tasklib.records import Remark, Row, read_file
 from tasklib.schema import SPLITS, FileSpec, TaskDefinition
@@ -123,17 +124,25 @@ class Dataset:
 
 def scan(paths: TaskPaths, definition: TaskDefinition) -> Dataset:
     """Reads and checks every raw file that the definition names. Bad rows become errors, never silence."""
-    from tasklib import data_checks, decisions, records
+    from tasklib import data_checks, decisions
 
     reading = _Reading(definition, decisions.load(paths, definition))
     for split, spec in _specs(definition):
-        found = records.file_format(paths.root / spec.path, spec.path, spec)
-        kind = (found.kind, found.delimiter) if isinstance(found, records.Format) else ("unreadable", None)
-        report = FileReport(spec.path, split, kind[0], spec.encoding, kind[1])
+        report = _report(paths, split, spec)
         reading.read(paths, spec, report)
     dataset = Dataset(reading.index(), reading.findings, reading.reports, reading.personal_data, reading.n_decided)
     data_checks.check(dataset, definition)
     return dataset
+
+
+def _report(paths: TaskPaths, split: str, spec: FileSpec) -> FileReport:
+    """How a file will be read, before any row is."""
+    path = paths.root / spec.path
+    found = file_format(path, spec.path, spec)
+    if isinstance(found, Problem):
+        return FileReport(spec.path, split, "unreadable", "", None)
+    encoding = "" if found.kind in ("excel", "parquet") else encodings.actual(path, spec.encoding)
+    return FileReport(spec.path, split, found.kind, encoding, found.delimiter)
 
 
 def examples(paths: TaskPaths, definition: TaskDefinition) -> Iterator[Example]:

@@ -92,17 +92,19 @@ class _Mending:
     def of(self, item: Row | Problem | Remark) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
         """The row for the copy, or None, and the entries of the log."""
         if isinstance(item, Remark):
-            return None, []
+            if item.problem.code != "joined_halves":
+                return None, []
+            self.changes["joined_halves"] += 1
+            return None, [{"line": item.problem.line, "code": "joined_halves", "message": item.problem.message}]
         if isinstance(item, Problem):
             self.left_out += item.line is not None
-            entry = {"line": item.line, "code": item.code, "message": item.message, "left_out": True}
-            self.changes[item.code] += 1
-            return None, [entry]
+            return None, [{"line": item.line, "code": item.code, "message": item.message, "left_out": True}]
         values, entries = self._mended(item)
-        first = self.seen.setdefault(hash64(to_json(values)), item.line)
-        if first != item.line:
-            entries.append({"line": item.line, "code": "repeated_row", "same_as": first, "left_out": True})
+        key = hash64(to_json(values))
+        if key in self.seen:
+            entries.append({"line": item.line, "code": "repeated_row", "same_as": self.seen[key], "left_out": True})
             values = None
+        self.seen.setdefault(key, item.line)
         self.changes.update(entry["code"] for entry in entries)
         self.n_rows += values is not None
         return values, entries
