@@ -84,3 +84,29 @@ def test_a_dry_run_writes_no_sheet(tmp_path):
     task = make_task(tmp_path / "task", {"a.jsonl": jsonl(*news(40), *TWICE)})
     task.ok(VALIDATE, "--decide", "--dry-run")
     assert not (task.folder / "data" / "decisions.csv").exists()
+
+
+def test_a_decision_about_a_text_that_no_row_holds_is_a_warning(tmp_path):
+    task = make_task(tmp_path / "task", {"a.jsonl": jsonl(*news(40), *TWICE)})
+    task.ok(VALIDATE, "--decide")
+    decide(task, "bad")
+    write(task.folder / "data" / "raw" / "a.jsonl", jsonl(*news(40)))
+    (problem,) = task.run(VALIDATE).problems("unused_decision", "warnings")
+    assert "持平的消息" in problem["message"] and problem["file"] == "data/decisions.csv"
+
+
+def test_a_decided_label_that_is_misspelt_is_refused_with_the_reason(tmp_path):
+    task = make_task(tmp_path / "task", {"a.jsonl": jsonl(*news(40), *TWICE)})
+    task.ok(VALIDATE, "--decide")
+    decide(task, "bad ")
+    (problem,) = task.run(VALIDATE).problems("bad_decision")
+    assert "it is 'bad' but for stray spaces" in problem["hint"]
+
+
+def test_a_text_that_a_spreadsheet_would_take_for_a_formula_is_decided_all_the_same(tmp_path):
+    twice = [{"title": "-5%的消息", "mood": "good"}, {"title": "-5%的消息", "mood": "bad"}]
+    task = make_task(tmp_path / "task", {"a.jsonl": jsonl(*news(40), *twice)})
+    task.ok(VALIDATE, "--decide")
+    assert sheet_of(task)[0]["text"] == "'-5%的消息"
+    decide(task, "bad")
+    assert task.ok(VALIDATE)["counts"]["decided"] == 1

@@ -103,3 +103,25 @@ def test_a_dry_run_and_clean_data_write_no_copy(tmp_path):
     assert task.hashes("data") == before
     clean = make_task(tmp_path / "clean", {"a.jsonl": jsonl(*news(30))})
     assert clean.ok(SCRIPT, "--fix")["outputs"]["fixed"] == []
+
+
+def test_rows_that_cannot_be_read_are_told_and_alone_make_no_copy(tmp_path):
+    task = make_task(tmp_path / "task", {"a.csv": "title,mood\n" + GOOD + "五則\n"})
+    outcome = task.run(SCRIPT, "--fix")
+    assert outcome.code == 3 and outcome.summary["outputs"]["fixed"] == []
+    mixed = make_task(tmp_path / "mixed", {"a.csv": DIRTY})
+    following = mixed.run(SCRIPT, "--fix").summary["next"]
+    assert "1 rows that cannot be read left out" in following and "quoting" in following
+
+
+def test_errors_that_can_be_mended_lead_to_fix(tmp_path):
+    task = make_task(tmp_path / "task", {"a.csv": "title,mood\n" + GOOD + "又一則消息,Good \n"})
+    assert task.run(SCRIPT).summary["next"] == "uv run python scripts/01_validate_data.py --fix"
+
+
+def test_quotes_that_stay_in_the_text_because_the_definition_says_so_are_told_by_line(tmp_path):
+    spec = {"path": "data/raw/a.csv", "quoting": False}
+    rows = "title,mood\n" + GOOD + '"等檯燈的消息,good\n"整格有引號的消息",bad\n'
+    task = make_task(tmp_path / "task", {"a.csv": rows}, data={"files": {"all": [spec]}})
+    kept = task.run(SCRIPT).problems("kept_quote", "warnings")
+    assert [(problem["line"], problem["field"]) for problem in kept] == [(32, "title"), (33, "title")]

@@ -85,7 +85,7 @@ def _compare(labels: Labels, column: Column, counts: dict[str, int], given: Any)
         return
     listed = _listed(others)
     if labels.counts:
-        hint = "01_validate_data.py names their lines: correct them, or add them to the labels"
+        hint = "01_validate_data.py names their lines, and with --fix mends those that differ in spaces, width or case"
         message = f"{len(others)} values of column {column.name!r} are no label: {listed}"
         labels.warn("labels_not_given", message, hint)
         return

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import dataclasses
 import difflib
 import fcntl
 import hashlib
@@ -65,13 +66,21 @@ def newest_version() -> int:
     return max(MIGRATIONS, default=0) + 1
 
 
+def _task_root(task: Path) -> Path:
+    try:
+        return task_paths(task).root
+    except TaskError as error:
+        problems = [dataclasses.replace(problem, hint="give --upgrade tasks/NAME") for problem in error.problems]
+        raise TaskError(error.exit_code, problems) from None
+
+
 def upgrade(task: Path, bundle: Path, *, dry_run: bool) -> Summary:
     """Replaces the copied files of `task` that nobody modified with those of `bundle`, adds new ones, removes those
     that are gone, migrates the documents. Data, models and benchmarks are not touched. Plan and diffs go to stderr.
 
     Raises TaskError: exit 4 where there is no task or a run is being written; exit 2 where it cannot be upgraded.
     """
-    root = task_paths(task).root
+    root = _task_root(task)
     with _alone(root):
         if not dry_run:
             _recover(root)

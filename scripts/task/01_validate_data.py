@@ -69,7 +69,7 @@ def validate(args: argparse.Namespace) -> Summary:
     }
     hint = _fix(args, paths, definition, outputs) or _decide(args, paths, definition, data, outputs)
     if data.findings.errors:
-        after = "put a corrected copy into data/raw/, name it in data.files of task_definition.yaml, run again"
+        after = _after_errors(data.findings.errors)
         raise TaskError(cli.ExitCode.DATA, data.findings.errors, **report, outputs=outputs, next=hint or after)
     return Summary.of("validate", **report, outputs=outputs, next=hint or "uv run python scripts/02_convert_format.py")
 
@@ -133,9 +133,19 @@ def _fix(args, paths, definition, outputs: dict[str, str]) -> str | None:
     ]
     if not fixed:
         return None
-    return "read the log, then name the copy in data.files instead: " + ", ".join(
-        f"{f.source} -> {f.copy}" for f in fixed
+    return (
+        "read the log; then, in data.files, put the plain path of each copy in the place of the whole old entry, its "
+        "encoding, quoting, columns and sheet included: " + "; ".join(f.to_text() for f in fixed)
     )
+
+
+def _after_errors(errors) -> str:
+    """What to do next: label first where there is no file, mend what can be mended, correct the rest by hand."""
+    if all(problem.code == "file_missing" for problem in errors):
+        return "put the file there; to label texts with the help of a model: uv run python scripts/label_with.py --help"
+    if any("--fix" in (problem.hint or "") for problem in errors):
+        return "uv run python scripts/01_validate_data.py --fix"
+    return "put a corrected copy into data/raw/, name it in data.files of task_definition.yaml, run again"
 
 
 def _decide(args, paths, definition, data, outputs: dict[str, str]) -> str | None:

@@ -38,8 +38,8 @@ def convert(args: argparse.Namespace) -> Summary:
     return Summary.of(
         "convert",
         "skipped" if done else "ok",
-        warnings=found.warnings + plan.warnings,
-        totals=found.totals,
+        warnings=plan.warnings if done else found.warnings + plan.warnings,
+        totals={} if done else found.totals,
         counts={name: split["n_rows"] for name, split in manifest["splits"].items()},
         outputs={} if args.dry_run else {"processed": paths.shown(paths.processed)},
         next="uv run python scripts/04_evaluate.py --baselines-only",

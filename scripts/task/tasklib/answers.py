@@ -62,7 +62,8 @@ def _unknown_label(text: str, role: str, labels: Sequence[str]) -> Fault:
     """Why a value is no label: what hides in it, numbers where names are asked for, or the nearest label."""
     from tasklib import text_faults
 
-    message, legal = f"label {_short(text_faults.describe(text))} is not in task.labels", ", ".join(labels)
+    shown, legal = text_faults.describe(text[:40]), ", ".join(labels)
+    message = f"label {shown} is not in task.labels"
     for label in labels:
         if difference := text_faults.label_difference(text, label):
             hint = f"it is {label!r} but for {difference}: 01_validate_data.py --fix mends it; legal: {legal}"

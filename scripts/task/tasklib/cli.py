@@ -101,7 +101,10 @@ def run(parser: Parser, body: Callable[[argparse.Namespace], Summary], argv: Seq
         except Exception as error:
             summary, code = _bug(parser.stage, error)
             text = _shown(summary, code, as_json)
-        print(text, file=stdout, flush=True)
+        try:
+            print(text, file=stdout, flush=True)
+        except BrokenPipeError:  # the reader has seen enough (`… | head`); Python flushes again when it ends
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stdout.fileno())
     return int(code)
 
 

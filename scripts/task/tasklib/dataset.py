@@ -130,6 +130,9 @@ def scan(paths: TaskPaths, definition: TaskDefinition) -> Dataset:
     for split, spec in _specs(definition):
         report = _report(paths, split, spec)
         reading.read(paths, spec, report)
+    for decision in reading.decided.values():
+        if decision not in reading.used:
+            reading.findings.warning(decisions.unused(decision, definition))
     dataset = Dataset(reading.index(), reading.findings, reading.reports, reading.personal_data, reading.n_decided)
     data_checks.check(dataset, definition)
     return dataset
@@ -202,13 +205,14 @@ class _Ids:
         return f"{self.name}:{line}" if self.n == 1 else f"{self.name}:{line}#{self.n}"
 
 
-def _mapped(row: Row, definition: TaskDefinition, decided: Mapping[str, Decision]) -> tuple[dict[str, Any], bool]:
-    """Role -> value of one row, with the label that a person decided for its text, and whether that changed it."""
+def _mapped(
+    row: Row, definition: TaskDefinition, decided: Mapping[str, Decision]
+) -> tuple[dict[str, Any], Decision | None]:
+    """Role -> value of one row, with the label that a person decided for its text; and that decision."""
     values = {role: row.values.get(column) for role, column in definition.data.fields.items()}
     if decided and isinstance(text := values.get("text"), str) and (decision := decided.get(duplicate_key(text))):
-        changed = values.get("label") != decision.label
-        return {**values, "label": decision.label}, changed
-    return values, False
+        return {**values, "label": decision.label}, decision
+    return values, None
 
 
 class _Reading:
@@ -220,6 +224,7 @@ class _Reading:
         self.file, self.line, self.split = array("H"), array("I"), array("B")
         self.text_key, self.gold, self.group = array("Q"), array("I"), array("Q")
         self.stratum, self.length, self.time, self.script = array("i"), array("i"), array("d"), array("b")
+        self.used: set[Decision] = set()
         self.strata: dict[tuple[str, ...], int] = {}
         self.golds: dict[Any, int] = {}
 
@@ -269,7 +274,7 @@ class _Reading:
     def _row(self, row: Row, place: int) -> bool:
         """Checks one row and, where it is readable, adds it to the index."""
         module, spec = self.module, self.definition.data
-        values, changed = _mapped(row, self.definition, self.decided)
+        values, decision = _mapped(row, self.definition, self.decided)
         readable = True
         for role in module.TEXT_FIELDS:
             if isinstance(text := values.get(role), str):
@@ -282,7 +287,9 @@ class _Reading:
         seconds = self._time(row) if spec.split.time_field else float("nan")
         if seconds is None:
             return False
-        self.n_decided += changed
+        if decision:
+            self.used.add(decision)
+            self.n_decided += row.values.get(spec.fields["label"]) != decision.label
         record = module.normalized(record, spec.normalize)
         text = module.text_of(record)
         self.file.append(len(self.reports) - 1)

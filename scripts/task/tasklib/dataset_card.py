@@ -133,9 +133,14 @@ def _processed_problems(paths: TaskPaths, definition: TaskDefinition, manifest: 
     now = {name: sha256_of(paths.root / name) for name in definition.data.raw_paths if (paths.root / name).is_file()}
     for name in sorted({*now, *manifest.inputs, *definition.data.raw_paths}):
         if now.get(name) != manifest.inputs.get(name) or name not in now:
-            message = f"the processed rows were made {'from' if name in manifest.inputs else 'without'} another {name}"
-            if name not in now:
+            if name not in definition.data.raw_paths:
+                message = f"the processed rows were made from {name}, which data.files no longer names"
+            elif name not in now:
                 message = f"{name} is missing: nobody can say what the rows were made from"
+            elif name in manifest.inputs:
+                message = f"{name} was changed since the rows were converted"
+            else:
+                message = f"the processed rows were made before data.files named {name}"
             problems.append(_stale("raw_changed", message, name, f"{VALIDATE}, then {CONVERT}"))
     if manifest.definition_sha256 != conversion.definition_sha256(definition):
         message = "task, prompt, data or language changed since the rows were converted"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from tasklib import answers
 from tasklib.exit_codes import ExitCode
 from tasklib.files import write_text
 from tasklib.paths import TaskPaths
@@ -46,8 +47,9 @@ def load(paths: TaskPaths, definition: TaskDefinition) -> dict[str, Decision]:
             problems.append(item)
         elif isinstance(item, Row):
             text, label, reason = (unguard(str(item.values.get(column) or "")) for column in COLUMNS)
-            if label and label not in labels:
-                problems.append(_problem(item, f"label {label!r} is not in task.labels", f"legal: {', '.join(labels)}"))
+            _, faults = answers.require_label({"label": label}, "label", list(labels)) if label else (label, [])
+            if faults:
+                problems.append(_problem(item, faults[0].message, faults[0].hint))
             elif label and duplicate_key(text) in decided and decided[duplicate_key(text)].label != label:
                 problems.append(_problem(item, "this text is decided twice", "keep one of the two"))
             elif label:
@@ -102,6 +104,13 @@ def add_to_sheet(path: Path, found: list[Contradiction]) -> int:
     if new or not path.is_file():
         write_text(path, before + ("" if before.endswith("\n") else "\n") + out.getvalue())
     return len(new)
+
+
+def unused(decision: Decision, definition: TaskDefinition) -> Problem:
+    """The warning for a decision about a text that no row holds."""
+    message = f"no row holds the decided text {decision.text[:40]!r}"
+    hint = "was the text changed? copy it as it stands in the data"
+    return Problem(code="unused_decision", message=message, file=definition.data.decisions, field="text", hint=hint)
 
 
 def _problem(row: object, message: str, hint: str) -> Problem:

@@ -36,6 +36,12 @@ class Fixed:
     changes: Counter
     left_out: int
 
+    def to_text(self) -> str:
+        """What was done, for people."""
+        n_mended = sum(self.changes.values())
+        left_out = f", {self.left_out} rows that cannot be read left out" if self.left_out else ""
+        return f"{self.source} -> {self.copy} ({n_mended} mended{left_out}; log: {self.log})"
+
 
 def fix(paths: TaskPaths, definition: TaskDefinition, *, dry_run: bool = False) -> list[Fixed]:
     """Writes `<name>.fixed.csv` (or .jsonl) and `<name>.fixed.log.jsonl` for each raw file in which something can be

@@ -5,6 +5,7 @@ from __future__ import annotations
 ANNOTATION = {
     "zh-TW": {
         "title": "標註指南",
+        "sample_text": "（一則屬於「{label}」的文字）",
         "intro": "這份文件由 `task_definition.yaml` 與資料產生，請勿手改：標籤的定義寫在 `task.label_definitions`，"
                  "邊界情況的決定寫在 `data/decisions.csv`，再執行 `uv run python scripts/01_validate_data.py` 更新。",
         "what": "要判斷什麼", "task": "任務：{description}", "no_description": "（尚未說明：請寫在 `description`）",
@@ -71,6 +72,7 @@ ANNOTATION = {
         "near_duplicates": "幾乎相同的文字（相似度 {threshold} 以上）也留在同一邊。",
     },
     "en": {
+        "sample_text": "(a text that is {label})",
         "title": "Annotation guide",
         "intro": "This page is made from `task_definition.yaml` and the data; do not edit it. Definitions of labels "
                  "belong in `task.label_definitions`, decided edge cases in `data/decisions.csv`; then run "

@@ -148,7 +148,7 @@ def _file_rules(definition: TaskDefinition, found: Mapping[str, Sequence[str]], 
         words["columns"],
         table((words["role"], words["column"]), rows),
         words["file_example"],
-        fenced(_sample_file(definition, columns, found), "csv"),
+        fenced(_sample_file(definition, columns, found, words), "csv"),
     ]
 
 
@@ -160,14 +160,16 @@ def _columns(definition: TaskDefinition) -> dict[str, str]:
     return {**definition.data.fields, **{role: name for role, name in extra.items() if name and name not in taken}}
 
 
-def _sample_file(definition: TaskDefinition, columns: dict[str, str], found: Mapping[str, Sequence[str]]) -> str:
+def _sample_file(
+    definition: TaskDefinition, columns: dict[str, str], found: Mapping[str, Sequence[str]], words: dict[str, Any]
+) -> str:
     """Two labelled rows as CSV. What the labeller fills in is the role that prediction does not need."""
     module, out = definition.task_type, io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(columns.values())
     stand_ins = {"group": "A1", "time": "2026-01-31"}
-    for label, example in zip(list(_answers(definition))[:2], module.EXAMPLES, strict=False):
-        text = _cut((found.get(label) or [module.text_of(example)])[0])
+    for label in list(_answers(definition))[:2]:
+        text = _cut((found.get(label) or [words["sample_text"].format(label=label)])[0])
         cells = {role: text if role in module.INPUT_FIELDS else label for role in module.FIELDS} | stand_ins
         writer.writerow(cells[role] for role in columns)
     return out.getvalue()

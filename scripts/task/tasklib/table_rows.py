@@ -112,6 +112,8 @@ def read_table(path: Path, shown: str, spec: FileSpec, delimiter: str, errors: s
                 yield Row(dict(zip(header, cells, strict=True)), shown, line)
                 if len(lines.row) > 1:
                     yield from _swallowed(cells, delimiter, len(header), shown, line)
+                if not spec.quoting:
+                    yield from _kept_quotes(cells, header, shown, line)
             elif not any(cells) or (len(cells) == 1 and not cells[0].strip()):
                 n_blank, blank_line = n_blank + 1, blank_line or line
             else:
@@ -123,6 +125,16 @@ def read_table(path: Path, shown: str, spec: FileSpec, delimiter: str, errors: s
     if header_line and not found:
         message, hint = f"{shown} holds a header and no rows", "check the export"
         yield Problem(code="header_only", message=message, file=shown, line=header_line, hint=hint)
+
+
+def _kept_quotes(cells: list[str], header: list[str], shown: str, line: int) -> Iterator[Remark]:
+    """Where quotes are ordinary characters: cells in which they look like quoting all the same, or like a lost one."""
+    for name, cell in zip(header, cells, strict=True):
+        around = len(cell) > 1 and cell[0] == cell[-1] == '"'
+        if around or cell.count('"') % 2:
+            message = "the quotes around the cell stay in the text" if around else "a lone quote stays in the text"
+            hint = "`quoting: false` says so in data.files; remove it there if cells are quoted, or correct the cell"
+            yield Remark(Problem(code="kept_quote", message=message, file=shown, line=line, field=name, hint=hint))
 
 
 def _rows(
@@ -210,7 +222,12 @@ def header_problem(header: list[str], shown: str, line: int | None) -> Problem |
 
 def _column_count(cells: list[str], header: list[str], shown: str, line: int, spec: FileSpec) -> Problem:
     names = "`columns`" if spec.columns else "the header"
-    message, hint = f"{len(cells)} cells, {names} has {len(header)}", "quote cells that contain the delimiter"
+    message, hint = (
+        f"{len(cells)} cells, {names} has {len(header)}",
+        "quote cells that contain the delimiter"
+        if spec.quoting
+        else "`quoting: false` makes quotes ordinary characters",
+    )
     if len(header) == 1 and not spec.columns:
         hint += "; if a title stands above the header, delete it"
     return Problem(code="column_count", message=message, file=shown, line=line, hint=hint)
