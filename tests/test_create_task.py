@@ -943,7 +943,7 @@ REFUSED = {
 
 def shared(name):
     if not (SHARED / name).exists():
-        pytest.skip(f"no {name} in shared/data beside the checkout")
+        pytest.skip(f"shared data sets are not beside the checkout: no {name}")
     return SHARED / name
 
 
