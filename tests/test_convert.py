@@ -521,3 +521,32 @@ def test_the_summary_counts_what_the_files_hold(task):
     assert (
         summary["outputs"] == {"processed": "data/processed"} and "04_evaluate.py --baselines-only" in summary["next"]
     )
+
+
+# Splits by time, and near duplicates
+
+
+def test_a_split_by_time_trains_on_the_oldest_rows_and_tests_on_the_newest(tmp_path):
+    rows = [{**row, "date": f"115/{1 + n // 28:02}/{1 + n % 28:02}"} for n, row in enumerate(news(100))]
+    split = {"validation": 0.1, "test": 0.2, "time_field": "date", "near_duplicates": None}
+    task = make_task(tmp_path / "task", {"a.jsonl": jsonl(*reversed(rows))}, data={"split": split})
+    task.ok(SCRIPT)
+    lines = {name: [row["source"]["line"] for row in task.rows(name)] for name in SPLITS}
+    assert min(lines["train"]) > max(lines["validation"]) > min(lines["validation"]) > max(lines["test"])
+    assert {name: len(found) for name, found in lines.items()} == {"train": 70, "validation": 10, "test": 20}
+
+
+@pytest.mark.parametrize("threshold", [0.8, None])
+def test_nearly_equal_texts_stay_on_one_side_unless_the_definition_says_otherwise(tmp_path, threshold):
+    text = "公司{n}在今年第四季公布了全新的產品線與相當積極的{word}市場擴張計畫"
+    words = "東西南北中內外前後左右上下新舊大小高低遠近"
+    rows = []
+    for number, word in enumerate(words):
+        title = text.format(n=chr(0x5000 + number) * 9, word=word * 9)
+        rows += [{"title": title + mark, "mood": "good" if number % 2 else "bad"} for mark in ("。", "！")]
+    split = {"validation": 0.2, "test": 0.2, "near_duplicates": threshold}
+    task = make_task(tmp_path / "task", {"a.jsonl": jsonl(*rows)}, data={"split": split})
+    task.ok(SCRIPT)
+    side = {row["record"]["text"]: name for name in SPLITS for row in task.rows(name)}
+    parted = sum(side[row["title"]] != side[row["title"][:-1] + "！"] for row in rows[::2])
+    assert (parted == 0) == (threshold is not None)
