@@ -119,7 +119,7 @@ def test_generate_decoding_parses_what_the_model_writes(copy):
 def test_an_evaluation_with_another_config_than_the_run_was_trained_with_is_refused(trained):
     outcome = trained.run("04_evaluate.py", "--set", "training.num_train_epochs=1")
     assert outcome.code == 2
-    assert "num_train_epochs: 8.0 -> 1.0" in outcome.summary["errors"][0]["message"]
+    assert f"num_train_epochs: {LEARNS['num_train_epochs']:.1f} -> 1.0" in outcome.summary["errors"][0]["message"]
 
 
 def test_a_template_changed_after_training_is_caught_by_evaluation_and_prediction(copy, tiny_model, tmp_path):
