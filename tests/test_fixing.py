@@ -125,3 +125,11 @@ def test_quotes_that_stay_in_the_text_because_the_definition_says_so_are_told_by
     task = make_task(tmp_path / "task", {"a.csv": rows}, data={"files": {"all": [spec]}})
     kept = task.run(SCRIPT).problems("kept_quote", "warnings")
     assert [(problem["line"], problem["field"]) for problem in kept] == [(32, "title"), (33, "title")]
+
+
+def test_two_files_of_one_name_and_different_extensions_get_a_copy_each(tmp_path):
+    tabs = ("title,mood\n" + GOOD.replace("公司", "工廠") + "別則消息,Good \n").replace(",", "\t")
+    task = make_task(tmp_path / "task", {"a.csv": "title,mood\n" + GOOD + "又一則消息,Good \n", "a.tsv": tabs})
+    fixed = task.run(SCRIPT, "--fix").summary["outputs"]["fixed"]
+    assert [entry["copy"] for entry in fixed] == ["data/raw/a.csv.fixed.csv", "data/raw/a.tsv.fixed.csv"]
+    assert [len(table(task.folder / entry["copy"])) for entry in fixed] == [31, 31]

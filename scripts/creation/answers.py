@@ -15,7 +15,6 @@ from tasklib.schema import NAME_PATTERN, SPLITS
 from tasklib.summary import Problem, TaskError
 
 MAX_NAME = 64
-SECTIONS = ("task", "data", "evaluation", "baseline")
 
 
 @dataclass(frozen=True)

@@ -310,11 +310,12 @@ class _Reading:
         """Notes what is wrong with one text. Returns whether a model could read it."""
         readable = True
         for fault in text_faults.faults_in(text):
+            hint = personal_data.masked(fault.hint, personal_data.findings(fault.hint))  # it may quote the text
             if fault.code in ERRORS_OF_TEXT:
                 readable = False
-                self._error(row, fault.code, fault.message, column, fault.hint)
+                self._error(row, fault.code, fault.message, column, hint)
             else:
-                self._warning(row, fault.code, fault.message, column, fault.hint)
+                self._warning(row, fault.code, fault.message, column, hint)
         for kind in dict.fromkeys(finding.kind for finding in personal_data.findings(text)):
             self.personal_data[kind] += 1
             hint = "remove or replace it if the model or the data will leave this machine"

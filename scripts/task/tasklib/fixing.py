@@ -32,7 +32,6 @@ class Fixed:
     source: str
     copy: str
     log: str
-    n_rows: int
     changes: Counter
     left_out: int
 
@@ -62,7 +61,7 @@ def _fix_file(
     """The cleaned copy of one file, or None where nothing needs mending."""
     source = paths.root / spec.path
     suffix = "jsonl" if kind.kind in ("json", "parquet") else "csv"
-    copy, log = (source.with_name(f"{source.stem}.fixed.{end}") for end in (suffix, "log.jsonl"))
+    copy, log = (source.with_name(f"{_stem(spec, definition)}.fixed.{end}") for end in (suffix, "log.jsonl"))
     mending = _Mending(definition, spec)
     with tempfile.TemporaryDirectory(dir=paths.root, prefix=".fix.") as folder:
         rows, journal = Path(folder) / "rows", Path(folder) / "log"
@@ -78,7 +77,14 @@ def _fix_file(
         if not dry_run:
             rows.replace(copy)
             journal.replace(log)
-    return Fixed(spec.path, paths.shown(copy), paths.shown(log), mending.n_rows, mending.changes, mending.left_out)
+    return Fixed(spec.path, paths.shown(copy), paths.shown(log), mending.changes, mending.left_out)
+
+
+def _stem(spec: FileSpec, definition: TaskDefinition) -> str:
+    """The copy's name before `.fixed`: the file's own, with its extension where another file shares the rest."""
+    path = Path(spec.path)
+    alike = [name for name in definition.data.raw_paths if Path(name).with_suffix("") == path.with_suffix("")]
+    return path.stem if len(alike) == 1 else path.name
 
 
 class _Mending:
@@ -90,7 +96,7 @@ class _Mending:
         self.labels = list(module.label_set(definition.task) or {})
         self.label_column = fields.get("label") if self.labels else None
         self.changes: Counter[str] = Counter()
-        self.n_rows = self.left_out = 0
+        self.left_out = 0
         self.seen: dict[int, int] = {}
         if spec.encoding != "utf-8":
             self.changes["encoding"] = 1
@@ -112,7 +118,6 @@ class _Mending:
             values = None
         self.seen.setdefault(key, item.line)
         self.changes.update(entry["code"] for entry in entries)
-        self.n_rows += values is not None
         return values, entries
 
     def _mended(self, row: Row) -> tuple[dict[str, Any], list[dict[str, Any]]]:
