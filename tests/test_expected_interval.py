@@ -38,7 +38,7 @@ def evaluated(options, labels, shares, right, n_rows, rng):
         others = np.where(np.arange(len(labels)) == golds[row], 0, shares)
         predictions[row] = rng.choice(len(labels), p=others / others.sum())
     counts = classification.count([labels[g] for g in golds], [labels[p] for p in predictions], options)
-    return bootstrap.intervals(counts, lambda sums: classification.score_counts(sums, options))
+    return bootstrap.intervals([counts], lambda sums: classification.score_counts(sums, options))
 
 
 @pytest.mark.parametrize("metric", ["macro_f1", "accuracy"])

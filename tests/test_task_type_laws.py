@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
-from tasklib import baselines, schema, task_types
+from tasklib import answers, baselines, schema, task_types
 from tasklib.answers import Fault, Scores
 from tasklib.documents import parse_yaml
 from tasklib.task_types import classification
@@ -25,7 +25,8 @@ MODELS = ("Options", "Record")
 VALUES = ("FIELDS", "INPUT_FIELDS", "METHODS", "DECODINGS", "PRIMARY_METRIC", "PRIMARY_METRICS", "BASELINES",
           "EXAMPLES", "EXAMPLE_OPTIONS")  # fmt: skip
 FUNCTIONS = ("read_record", "read_input", "normalized", "default_instruction", "prompt", "answer", "gold", "text_of",
-             "label_set", "parse", "count", "score_counts", "per_class", "score", "reward")  # fmt: skip
+             "label_set", "parse", "count", "score_counts", "class_ratios", "per_class", "score",
+             "reward")  # fmt: skip
 
 # What a model may write instead of an answer.
 NASTY = ["", " ", "\n", "。", "\x00", "\x00\x1b[31m\x7f", "\ufeff", "\ud800", "🙂", "🙂" * 5_000, "x" * 100_000,
@@ -291,7 +292,7 @@ def test_a_wrong_or_missing_answer_more_never_raises_the_primary_metric(module):
 def test_counts_of_rows_add_up_to_the_metrics_of_the_corpus(module):
     options = module.EXAMPLE_OPTIONS
     predictions = [*golds(module)[1:], None]
-    counts = module.count(golds(module), predictions, options)
+    counts = answers.dense(module.count(golds(module), predictions, options))
     assert len(counts) == len(module.EXAMPLES) and np.isfinite(counts).all()
     totals = module.score_counts(counts.sum(0), options)
     scores = scored(module, predictions)
@@ -301,6 +302,21 @@ def test_counts_of_rows_add_up_to_the_metrics_of_the_corpus(module):
     many = module.score_counts(np.stack([counts.sum(0), counts[:1].sum(0)]), options)
     assert all(values.shape == (2,) for values in many.values())
     assert many[module.PRIMARY_METRIC][0] == pytest.approx(float(totals[module.PRIMARY_METRIC]))
+
+
+@every_type
+def test_ratios_of_the_classes_are_the_numbers_of_the_table_and_keep_their_order(module):
+    """`class_ratios` is what gets intervals: numerators and denominators of summed counts, one for each class."""
+    options = module.EXAMPLE_OPTIONS
+    counts = answers.dense(module.count(golds(module), [*golds(module)[1:], None], options))
+    table = module.per_class(counts.sum(0), options)
+    one, many = module.class_ratios(counts.sum(0), options), module.class_ratios(np.stack([counts.sum(0)] * 3), options)
+    assert one and set(one) == set(many)
+    for name, (numerators, denominators) in one.items():
+        assert [columns[name] for columns in table.values()] == [
+            answers.or_none(value) for value in answers.ratio(numerators, denominators)
+        ]
+        assert many[name][0].shape == many[name][1].shape == (3, len(table))
 
 
 UNDEFINED = {

@@ -4,7 +4,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import shlex
+import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +21,10 @@ def build_parser() -> cli.Parser:
         "train",
         "Fine-tune the base model of one config on data/processed/ and write models/<run>/.",
         [
+            "uv run python scripts/03_train.py --rehearse",
             "uv run python scripts/03_train.py",
             "uv run python scripts/03_train.py --config configs/lr-1e-4.yaml --resume",
+            "uv run python scripts/03_train.py --seeds 3",
             "uv run python scripts/03_train.py --limit 32 --set training.num_train_epochs=1",
         ],
     )
@@ -26,93 +32,145 @@ def build_parser() -> cli.Parser:
     cli.add_run_flags(parser)
     parser.add_argument("--resume", action="store_true", help="continue from the last whole checkpoint, if any")
     parser.add_argument("--force", action="store_true", help="move an existing run aside and train anew")
-    parser.add_argument("--dry-run", action="store_true", help="check config, data and tokens; load no model")
+    parser.add_argument(
+        "--seeds",
+        type=cli.positive_int,
+        default=1,
+        metavar="N",
+        help="train N runs that differ in their seed: <run>, <run>.s<seed + 1>, …",
+    )
+    parser.add_argument(
+        "--rehearse",
+        action="store_true",
+        help="2 steps on the longest rows, save, reload, generate and evaluate 8 rows in a temporary folder",
+    )
+    parser.add_argument(
+        "--no-memory-check", action="store_true", help="start even if the estimate says that it does not fit"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="check config, data, tokens and memory; load no model")
     return parser
 
 
+@dataclass(frozen=True)
+class Job:
+    """One run to train: `config` carries its seed, `identity` what it is made from."""
+
+    name: str
+    folder: Path
+    config: Any
+    identity: dict[str, Any]
+
+
 def train(args: argparse.Namespace) -> Summary:
-    from tasklib import conversion, models, prompts, runs, schema, tokenized
+    from tasklib import conversion, imbalance, preparation, runs, schema
     from tasklib.paths import config_path, task_paths
 
     paths = task_paths(args.task_dir)
     definition = schema.load_definition(paths.definition)
     config_file = config_path(paths, args.config)
     config = schema.load_config(config_file, args.overrides, args.config)
-    name = runs.run_name(config_file, args.limit)
-    folder = paths.run(name)
-    rows = conversion.load_split(paths, "train")[: args.limit]
-    has_validation = paths.split("validation").is_file()
-    validation = conversion.load_split(paths, "validation")[: args.limit] if has_validation else []
-    identity = runs.identity(config, definition, paths)
-
-    report = {
-        "run": name,
-        "outputs": {"run": paths.shown(folder)},
-        "next": f"uv run python scripts/04_evaluate.py --config {args.config}",
-    }
-    if args.limit:
-        report["next"] += f" --limit {args.limit}"
-    if _already_finished(folder, identity, name, args):
-        return Summary.of("train", "skipped", **report)
-    tokenizer = models.load_tokenizer(config.base_model)
-    encoded = {
-        "train": tokenized.encode(tokenizer, rows, config.training.max_length),
-        "validation": tokenized.encode(tokenizer, validation, config.training.max_length),
-    }
-    statistics = {split: tokenized.statistics(examples) for split, examples in encoded.items() if examples}
-    counts = {
-        "rows": len(rows),
-        "tokens": statistics["train"]["n_tokens"],
-        "trained_tokens": statistics["train"]["n_trained_tokens"],
-    }
+    splits = [split for split in ("train", "validation") if split == "train" or paths.split(split).is_file()]
+    rows = {split: conversion.load_split(paths, split)[: args.limit] for split in splits}
+    schema.require_trainable(definition, config, has_validation=bool(rows.get("validation")))
+    preparation.require_reporters(config)
+    warnings = imbalance.check(definition, config)
+    jobs = _jobs(paths, definition, config, config_file, args)
+    pending = [job for job in jobs if args.rehearse or not _already_finished(job, args)]
+    flags = _repeated_flags(args)
+    report = {"run": jobs[0].name, "outputs": _outputs(paths, jobs), "next": _command("04_evaluate.py", flags)}
+    if not pending:
+        return Summary.of("train", "skipped", warnings=warnings, **report)
+    resumed = runs.read_record(pending[0].folder) if args.resume else None
+    material = preparation.prepare(paths, definition, config, rows, resumed, check_memory=not args.no_memory_check)
+    if args.rehearse:
+        return _rehearse(pending[0], material, _command("03_train.py", flags))
     if args.dry_run:
-        return Summary.of(
-            "train", counts=counts, run=name, next=f"uv run python scripts/03_train.py --config {args.config}"
-        )
-
-    record = runs.RunRecord(
-        status="running",
-        argv=runs.command_line(),
-        config=config.model_dump(mode="json"),
-        identity=identity,
-        inputs=_inputs(paths, config_file),
-        code=runs.code_hashes(paths),
-        environment=runs.environment(),
-        hardware=runs.hardware(),
-        seed=config.training.seed,
-        started_at=runs.now(),
-        prompt_sha256=prompts.prompt_hash(tokenizer, definition),
-        counts=counts,
-        parent_run=config.parent,
-    )
-    if args.force and folder.exists():
-        with runs.lock(folder):
-            runs.move_aside(folder)
-    with runs.lock(folder):
-        record = _run_and_record(folder, record, lambda: _fit(config, tokenizer, encoded, statistics, folder))
-    return Summary.of("train", counts=record.counts, metrics=record.final, **report)
+        counts = {**material.counts, "estimated_memory_bytes": material.estimate.total_bytes}
+        report |= {"outputs": {}, "next": _command("03_train.py", flags)}
+        return Summary.of("train", counts=counts, warnings=warnings, **report)
+    records = {job.name: _train_run(job, material, config_file, args) for job in pending}
+    for record in records.values():
+        warnings += [Problem(code=a["alert"], message=a["message"], hint=a["hint"]) for a in record.alerts]
+    first = next(iter(records.values()))
+    memory = {"estimated_memory_bytes": first.estimated_memory_bytes, "peak_memory_bytes": first.peak_memory_bytes}
+    metrics = first.final if args.seeds == 1 else {name: record.final for name, record in records.items()}
+    return Summary.of("train", counts={**first.counts, **memory}, metrics=metrics, warnings=warnings, **report)
 
 
-def _already_finished(folder: Path, identity: dict, name: str, args: argparse.Namespace) -> bool:
-    """Whether there is nothing to do. Raises TaskError (exit 2) when the folder holds another or an unfinished run."""
+def _jobs(paths: Any, definition: Any, config: Any, config_file: Path, args: argparse.Namespace) -> list[Job]:
     from tasklib import runs
 
-    record = runs.read_record(folder)
+    named = runs.seed_runs(runs.run_name(config_file, args.limit), config.training.seed, args.seeds)
+    configs = [(name, runs.with_seed(config, seed)) for name, seed in named]
+    return [Job(name, paths.run(name), c, runs.identity(c, definition, paths)) for name, c in configs]
+
+
+def _outputs(paths: Any, jobs: list[Job]) -> dict[str, str]:
+    return {"run" if n == 0 else job.name: paths.shown(job.folder) for n, job in enumerate(jobs)}
+
+
+def _command(script: str, flags: str) -> str:
+    return f"uv run python scripts/{script} {flags}"
+
+
+def _repeated_flags(args: argparse.Namespace) -> str:
+    """The flags that the next command needs too."""
+    flags = ["--config", args.config] + [word for o in args.overrides for word in ("--set", o)]
+    flags += ["--limit", str(args.limit)] if args.limit else []
+    flags += ["--seeds", str(args.seeds)] if args.seeds > 1 else []
+    return shlex.join(flags)
+
+
+def _already_finished(job: Job, args: argparse.Namespace) -> bool:
+    """Whether there is nothing to do. Raises TaskError (exit 2) when the folder holds another or an unfinished run."""
+    from tasklib import checkpoints, runs
+
+    record = runs.read_record(job.folder)
     if record is None or args.force:
         return False
-    runs.require_same_identity(record, identity, name, "write a new config, or --force to move the old run aside")
-    if record.status != "finished" and not args.resume and _last_checkpoint(folder):
+    hint = "write a new config, or --force to move the old run aside"
+    runs.require_same_identity(record, job.identity, job.name, hint)
+    if record.status != "finished" and not args.resume and checkpoints.last_whole(job.folder / "checkpoints"):
         problem = Problem(
             code="unfinished_run",
-            message=f"run {name!r} stopped before its end ({record.status})",
+            message=f"run {job.name!r} stopped before its end ({record.status})",
             hint="--resume continues it, --force moves it aside and starts anew",
         )
         raise TaskError(cli.ExitCode.USAGE, [problem])
     return record.status == "finished"
 
 
+def _train_run(job: Job, material: Any, config_file: Path, args: argparse.Namespace) -> Any:
+    """Trains one run under its lock and keeps run.json true whatever happens; returns the finished record."""
+    from tasklib import checkpoints, prompts, runs
+
+    record = runs.RunRecord(
+        status="running",
+        argv=runs.command_line(),
+        config=job.config.model_dump(mode="json"),
+        identity=job.identity,
+        inputs=_inputs(material.paths, config_file),
+        code=runs.code_hashes(material.paths),
+        environment=runs.environment(),
+        hardware=runs.hardware(),
+        seed=job.config.training.seed,
+        started_at=runs.now(),
+        prompt_sha256=prompts.prompt_hash(material.tokenizer, material.definition),
+        enable_thinking=material.definition.prompt.enable_thinking,
+        decided=material.decided,
+        counts=material.counts,
+        estimated_memory_bytes=material.estimate.total_bytes,
+        parent_run=job.config.parent,
+    )
+    if args.force and job.folder.exists():
+        with runs.lock(job.folder):
+            runs.move_aside(job.folder)
+    with runs.lock(job.folder), checkpoints.full_disk_explained():
+        return _run_and_record(job.folder, record, lambda: _fit(job, material)[1])
+
+
 def _run_and_record(folder: Path, record: Any, fit: Any) -> Any:
-    """Keeps run.json true whatever happens: running, then finished, stopped or failed."""
+    """running, then finished, stopped or failed."""
     from tasklib import runs
 
     runs.write_record(folder, record)
@@ -125,102 +183,138 @@ def _run_and_record(folder: Path, record: Any, fit: Any) -> Any:
         raise
     finally:
         if status != "finished":
-            runs.write_record(folder, record.model_copy(update={"status": status, "finished_at": runs.now()}))
+            with contextlib.suppress(OSError):  # the disk may be full: then `running` stays, and nobody holds the lock
+                runs.write_record(folder, record.model_copy(update={"status": status, "finished_at": runs.now()}))
     outcome["counts"] = {**record.counts, **outcome["counts"]}
     record = record.model_copy(update={"status": status, "finished_at": runs.now(), **outcome})
     runs.write_record(folder, record)
     return record
 
 
-def _fit(config: Any, tokenizer: Any, encoded: dict[str, list], statistics: dict, folder: Path) -> dict[str, Any]:
-    """Trains and saves; returns counts, final losses and peak memory for run.json."""
+def _fit(job: Job, material: Any) -> tuple[Any, dict[str, Any]]:
+    """Trains and saves. Returns the model, and what run.json gets: counts, final numbers, alerts, peak memory."""
     import yaml
-    from datasets import Dataset
-    from transformers import PrinterCallback, set_seed
-    from trl import SFTTrainer
+    from transformers import set_seed
 
-    from tasklib import files, models, progress, training_log
-
-    files.write_text(
-        folder / "config.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    from tasklib import (
+        adapters,
+        checkpoints,
+        files,
+        models,
+        packing,
+        preparation,
+        progress,
+        task_trainer,
+        training_log,
     )
-    files.write_json(folder / "data_stats.json", statistics)
+
+    folder, config = job.folder, preparation.with_decided(job.config, material.decided)
+    resolved = yaml.safe_dump(job.config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    files.write_text(folder / "config.yaml", resolved)
+    files.write_json(folder / "data_stats.json", material.statistics)
     set_seed(config.training.seed)
-    model = _with_adapter(models.load_base(config), config)
-    checkpoint = _last_checkpoint(folder)
+    model = models.load_base(config)
+    if config.adapter.type != "full":
+        placement = adapters.place(model, config.adapter)
+        model = adapters.attach(model, config)
+        preparation.say(adapters.describe(placement, model))
+    if config.training.trl_fields.get("packing"):
+        packing.require_apart(model, material.collate, material.examples["train"])
+    trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    arguments = _arguments(config, folder, material)
+    broken = checkpoints.remove_broken(folder / "checkpoints")
+    preparation.say([f"removed {name}: it was cut off while being written" for name in broken])
+    checkpoints.require_disk(folder, trainable, 4, arguments.save_total_limit or 3)
+    checkpoint = checkpoints.last_whole(folder / "checkpoints")
     log = training_log.TrainingLog(folder / "train_log.jsonl", checkpoint)
     if models.device() == "cpu":
-        _score_only_labelled_positions()
-    with progress.bar("train", 1, "step") as bar:
-        trainer = SFTTrainer(
-            model=model,
-            args=_arguments(config, folder, has_validation=bool(encoded["validation"])),
-            train_dataset=Dataset.from_list(encoded["train"]),
-            eval_dataset=Dataset.from_list(encoded["validation"]) if encoded["validation"] else None,
-            processing_class=tokenizer,
-            callbacks=[log.callback(bar)],
-        )
-        trainer.remove_callback(PrinterCallback)
-        result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    _save(trainer.model, tokenizer, config, folder)
-    log.plot(folder / "loss.png")
-    final = {"train_loss": float(result.training_loss), **log.last("eval_loss")}
-    trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    return {
+        task_trainer.score_only_labelled_positions()
+    with progress.bar("train", 1, "step") as bar, checkpoints.stop_softly() as stop:
+        trainer = _trainer(job, material, model, arguments, [stop.callback(), log.callback(bar)])
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        if stop.is_set:
+            raise KeyboardInterrupt
+    if lost := next((alert for alert in log.alerts if alert.code == "loss_is_nan"), None):
+        raise TaskError(cli.ExitCode.USAGE, [Problem(code=lost.code, message=lost.message, hint=lost.hint)])
+    _save(trainer.model, material.tokenizer, config, folder)
+    final = {"train_loss": log.last("loss").get("loss"), **log.last("eval_loss")}
+    if trainer.state.best_metric is not None:
+        final |= {"best_metric": trainer.state.best_metric, "best_step": trainer.state.best_global_step}
+    return trainer.model, {
         "counts": {"steps": trainer.state.global_step, "trainable_parameters": trainable},
-        "final": final,
+        "final": {name: float(value) for name, value in final.items() if value is not None},
+        "alerts": [{"alert": a.code, "step": a.step, "message": a.message, "hint": a.hint} for a in log.alerts],
         "peak_memory_bytes": training_log.peak_memory_bytes(),
     }
 
 
-def _with_adapter(model: Any, config: Any) -> Any:
-    """The model with what is to be trained on it: LoRA or DoRA weights, or all of it."""
-    from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
+def _trainer(job: Job, material: Any, model: Any, arguments: Any, callbacks: list[Any]) -> Any:
+    """TRL's trainer over the tokenized rows."""
+    from datasets import Dataset
+    from transformers import EarlyStoppingCallback, PrinterCallback
 
-    if config.adapter.type == "full":
-        return model
-    fields = config.adapter.peft_fields
-    if fields["target_modules"] == "auto":
-        fields["target_modules"] = "all-linear"  # every linear layer but the head: Dettmers et al. 2023, section 4
-    if config.adapter.is_quantized:
-        checkpointing = bool(config.training.model_extra.get("activation_checkpointing"))
-        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=checkpointing)
-    lora = LoraConfig(task_type="CAUSAL_LM", use_dora=config.adapter.uses_dora, **fields)
-    return get_peft_model(model, lora, autocast_adapter_dtype=config.adapter.autocast_adapter_dtype)
+    from tasklib import imbalance, task_trainer
+
+    examples, training = material.examples, job.config.training
+    balanced = job.config.imbalance.sampling == "class_balanced"
+    labels = imbalance.row_labels(material.definition, material.rows["train"]) if balanced else None
+    if training.early_stopping_patience:
+        callbacks.append(EarlyStoppingCallback(training.early_stopping_patience, training.early_stopping_threshold))
+    trainer = task_trainer.task_trainer(job.config, labels, _task_metrics(job, material))(
+        model=model,
+        args=arguments,
+        data_collator=material.collate,
+        train_dataset=Dataset.from_list(examples["train"]),
+        eval_dataset=Dataset.from_list(examples["validation"]) if "validation" in examples else None,
+        processing_class=material.tokenizer,
+        callbacks=callbacks,
+    )
+    trainer.remove_callback(PrinterCallback)
+    return trainer
 
 
-def _arguments(config: Any, folder: Path, *, has_validation: bool) -> Any:
+def _task_metrics(job: Job, material: Any) -> Any:
+    """model -> {metric: value} on the validation rows where `metric_for_best_model` is the task's own; else None."""
+    from tasklib import task_trainer
+
+    wanted = job.config.training.trl_fields.get("metric_for_best_model")
+    if wanted is None or wanted.removeprefix("eval_") == "loss":
+        return None
+    name = wanted.removeprefix("eval_")
+
+    def metrics(model: Any) -> dict[str, float]:
+        was_training = model.training
+        values = task_trainer.validation_metrics(
+            material.definition, job.config, model.eval(), material.tokenizer, material.rows["validation"]
+        )
+        model.train(was_training)
+        return {name: values[name]}
+
+    return metrics
+
+
+def _arguments(config: Any, folder: Path, material: Any) -> Any:
     """SFTConfig from the config's own fields and what the script owns."""
     from trl import SFTConfig
 
     from tasklib import models
 
-    fields = config.training.model_dump()
-    on_cpu = models.device() == "cpu"
-    fields.setdefault("eval_strategy", "epoch" if has_validation else "no")
-    fields.setdefault("activation_checkpointing", not on_cpu)  # trades time for memory; CPU memory is not the limit
+    fields = config.training.trl_fields
+    fields.setdefault("eval_strategy", "epoch" if "validation" in material.examples else "no")
     fields.setdefault("per_device_eval_batch_size", fields["per_device_train_batch_size"])
+    fields.setdefault("logging_nan_inf_filter", False)  # a loss that is no number must be seen
     fields["max_length"] = None  # tokenized.encode has refused what does not fit
+    fields.pop("packing", None)  # the rows are packed already
     return SFTConfig(
         output_dir=str(folder / "checkpoints"),
-        use_cpu=on_cpu,
+        use_cpu=models.device() == "cpu",
         bf16=False,  # base_model.dtype decides; TRL would switch autocast on by itself
         dataset_kwargs={"skip_prepare_dataset": True},
+        remove_unused_columns=False,
         disable_tqdm=True,  # the bar of progress.py shows the same in one line
         push_to_hub=False,
         **fields,
     )
-
-
-def _score_only_labelled_positions() -> None:
-    """On CPU, TRL's loss runs the language-model head over every position of the batch, labelled or not, because it
-    ties that choice to Triton. Letting it take the compact path saves that time and leaves the loss unchanged
-    (tests/test_train.py). The name is private: trl is pinned, and a missing name fails here."""
-    from trl.trainer import utils
-
-    if not callable(utils._use_triton):
-        raise RuntimeError("trl.trainer.utils._use_triton is gone: trl is not the pinned version")
-    utils._use_triton = lambda device: True
 
 
 def _save(model: Any, tokenizer: Any, config: Any, folder: Path) -> None:
@@ -239,10 +333,41 @@ def _save(model: Any, tokenizer: Any, config: Any, folder: Path) -> None:
         (target / "README.md").unlink(missing_ok=True)  # PEFT's placeholder card; 05_upload_hf.py writes the real one
 
 
-def _last_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint that was written to its end: the Trainer writes trainer_state.json last."""
-    found = [p for p in (folder / "checkpoints").glob("checkpoint-*") if (p / "trainer_state.json").is_file()]
-    return max(found, key=lambda path: int(path.name.rsplit("-", 1)[1]), default=None)
+def _rehearse(job: Job, material: Any, after: str) -> Summary:
+    """The whole way on few rows in a temporary folder: what would fail after hours fails within a minute.
+
+    Trains on the longest rows, so that the peak of memory and the time of a step are upper bounds.
+    """
+    from tasklib import models, preparation, rehearsal, runs
+
+    fields = job.config.training.trl_fields
+    n = 2 * fields["per_device_train_batch_size"] * fields.get("gradient_accumulation_steps", 1)
+    n_rows = len(material.rows["train"])
+    small = rehearsal.longest(material, n, n_evaluated=8)
+    rows = small.rows.get("validation") or small.rows["train"][:8]
+    config = preparation.with_training(job.config, **rehearsal.TRAINING)
+    with tempfile.TemporaryDirectory(prefix="rehearse-") as temporary:
+        folder = Path(temporary) / job.name
+        folder.mkdir()
+        model, outcome = _fit(replace(job, folder=folder, config=config), small)
+        asked = (material.definition, config), (material.tokenizer, rows)
+        before = rehearsal.answers(*asked[0], model, *asked[1])
+        del model
+        reloaded = models.load_trained(config, folder)
+        rehearsal.require_same_answers(before, rehearsal.answers(*asked[0], reloaded, *asked[1]))
+        written = rehearsal.generated(*asked[0], reloaded, *asked[1])
+        step_s = rehearsal.step_seconds(folder / "train_log.jsonl")
+    steps = runs.total_steps(job.config, n_rows)
+    counts = {
+        "rows_trained": len(small.rows["train"]),
+        "rows_evaluated": len(rows),
+        "steps_of_the_run": steps,
+        "trainable_parameters": outcome["counts"]["trainable_parameters"],
+        "estimated_memory_bytes": material.estimate.total_bytes,
+        "peak_memory_bytes": outcome["peak_memory_bytes"],
+    }
+    metrics = {**outcome["final"], "longest_step_s": step_s, "run_at_most_s": round(step_s * steps, 1)}
+    return Summary.of("train", run=job.name, counts=counts, metrics=metrics, outputs={"generated": written}, next=after)
 
 
 def _inputs(paths: Any, config_file: Path) -> dict[str, str]:

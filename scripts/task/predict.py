@@ -36,7 +36,7 @@ def build_parser() -> cli.Parser:
 
 
 def predict(args: argparse.Namespace) -> Summary:
-    from tasklib import files, inference, models, progress, prompts, runs, schema
+    from tasklib import files, inference, models, progress, runs, schema, tokenized
     from tasklib.paths import config_path, task_paths
 
     paths = task_paths(args.task_dir)
@@ -51,29 +51,73 @@ def predict(args: argparse.Namespace) -> Summary:
         name,
         "predict with the config it was trained with, or train again",
     )
-    records = _records(args, definition)[: args.limit]
+    asked = _rows(args, paths, definition)[: args.limit]
     tokenizer = models.load_tokenizer(config.base_model)
     inference.require_same_prompt(tokenizer, definition, record.prompt_sha256, name)
+    conversations, shortened = tokenized.fitted(tokenizer, definition, config, asked)
     model = models.load_trained(config, paths.run(name))
-    prefix = _prefix(paths, definition)
-    conversations = [[*prefix, prompts.user_message(definition, r)] for r in records]
-    with progress.bar("predict", len(records), "text") as bar:
-        answers = inference.answer(definition, config, model, tokenizer, conversations, bar.update)
+    prior = _prior(paths, definition, config, args.limit)
+    answers: list[Any] = [None] * len(asked)
+    with progress.bar("predict", len(asked), "text") as bar:
+        for positions, batch in inference.answers(definition, config, model, tokenizer, conversations, prior):
+            for position, answer in zip(positions, batch, strict=True):
+                answers[position] = answer
+            bar.update(len(positions))
     rows = [
         {
-            "text": definition.task_type.text_of(r),
+            "text": definition.task_type.text_of(definition.task_type.Record(**row["record"])),
             "prediction": a.prediction,
             "probabilities": a.probabilities,
             "raw_output": a.raw_output,
             "parsed": a.prediction is not None,
         }
-        for r, a in zip(records, answers, strict=True)
+        for row, a in zip(asked, answers, strict=True)
     ]
     outputs: dict[str, Any] = {"predictions": rows}
     if args.output:
         files.write_jsonl(args.output, rows)
         outputs = {"predictions_file": str(args.output)}
-    return Summary.of("predict", run=name, counts={"rows": len(rows)}, outputs=outputs)
+    return Summary.of(
+        "predict", run=name, counts={"rows": len(rows)}, warnings=_shortened(asked, shortened), outputs=outputs
+    )
+
+
+def _shortened(asked: list[dict[str, Any]], shortened: list[int]) -> list[Problem]:
+    """A warning for each text of which the model read only a part."""
+    return [
+        Problem(
+            code="text_shortened",
+            message="the text was cut by prompt.shorten, as in training",
+            file=asked[position]["source"]["file"],
+            line=asked[position]["source"]["line"],
+        )
+        for position in shortened
+    ]
+
+
+def _prior(paths: Any, definition: Any, config: Any, limit: int | None) -> Any:
+    """The correction of label probabilities by the shares in train, where the config asks for it."""
+    from tasklib import conversion, inference
+
+    if not config.imbalance.prior_correction:
+        return None
+    return inference.prior(definition, config, conversion.load_split(paths, "train")[:limit])
+
+
+def _rows(args: argparse.Namespace, paths: Any, definition: Any) -> list[dict[str, Any]]:
+    """The rows to answer as the rows of a split are: `{source, record, prompt}`."""
+    from tasklib import prompts
+
+    records = _records(args, definition)
+    prefix = _prefix(paths, definition)
+    return [
+        {
+            "source": {"file": file, "line": line},
+            "record": record.model_dump(),
+            "prompt": [*prefix, prompts.user_message(definition, record)],
+        }
+        for file, line, record in records
+    ]
 
 
 def _prefix(paths: Any, definition: Any) -> list[dict[str, str]]:
@@ -87,8 +131,9 @@ def _prefix(paths: Any, definition: Any) -> list[dict[str, str]]:
     return prompts.prefix_messages(definition, prompts.choose_shots(definition, records))
 
 
-def _records(args: argparse.Namespace, definition: Any) -> list[Any]:
-    """The rows to answer, checked. Raises TaskError (exit 2 for no input, exit 3 with every bad row)."""
+def _records(args: argparse.Namespace, definition: Any) -> list[tuple[str, int, Any]]:
+    """(file, line, record) of each row to answer, checked. Raises TaskError (exit 2 for no input, exit 3 with every bad
+    row)."""
     from tasklib.records import Row, read_rows
 
     module, fields = definition.task_type, definition.data.fields
@@ -113,7 +158,7 @@ def _records(args: argparse.Namespace, definition: Any) -> list[Any]:
             for f in faults
         ]
         if record is not None:
-            records.append(module.normalized(record, definition.data.normalize))
+            records.append((row.file, row.line, module.normalized(record, definition.data.normalize)))
     if problems:
         raise TaskError(cli.ExitCode.DATA, problems)
     if not records:

@@ -118,6 +118,11 @@ def ratio(numerator: np.ndarray | float, denominator: np.ndarray | float) -> np.
     return np.divide(numerator, denominator, out=np.full(shape, np.nan), where=denominator != 0)
 
 
+def dense(counts: Any) -> np.ndarray:
+    """Per-row counts as an array; a task type with many columns gives them sparse."""
+    return counts.toarray() if hasattr(counts, "toarray") else np.asarray(counts)
+
+
 def or_none(value: float | np.ndarray) -> float | None:
     """A float, or None in place of NaN."""
     return None if np.isnan(value) else float(value)

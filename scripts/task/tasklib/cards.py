@@ -16,6 +16,7 @@ from tasklib.markdown import table
 from tasklib.metrics import Comparison, Interval, Metrics
 from tasklib.runs import LOGGING_KEYS, RunRecord
 from tasklib.schema import BaseModelSpec, RunConfig, TaskDefinition
+from tasklib.texts import REPORT
 
 HUB_LANGUAGES = {"zh-TW": "zh", "en": "en"}  # the Hub takes ISO 639 codes
 HUB_METRICS: dict[str, tuple[str, dict[str, str] | None]] = {"macro_f1": ("f1", {"average": "macro"})}
@@ -198,7 +199,7 @@ def _prompt(definition: TaskDefinition, words: Words) -> list[str]:
 
 
 def _results(definition: TaskDefinition, result: Metrics, baselines: dict[str, Metrics], words: Words) -> list[str]:
-    names = _shown_metrics(result)
+    names, named = _shown_metrics(result), REPORT[definition.language]["systems"]
     comparisons = {c.against: c for c in result.comparisons}
     header = [
         words["system_name"],
@@ -209,7 +210,8 @@ def _results(definition: TaskDefinition, result: Metrics, baselines: dict[str, M
     rows = [[words["finetuned"], *(_interval(result.metrics[name], words) for name in names), "", ""]]
     for system, other in baselines.items():
         values = (_interval(other.metrics[name], words) if name in other.metrics else "" for name in names)
-        rows.append([words.get(system, system), *values, *_difference(comparisons.get(system), words)])
+        shown = named.get(system, system).format(n=definition.evaluation.n_few_shot, run=other.run)
+        rows.append([shown, *values, *_difference(comparisons.get(system), words)])
     split = words["split"][result.split]
     return [
         f"## {words['results']}",
@@ -233,7 +235,7 @@ def _gate(result: Metrics, words: Words) -> str:
 def _per_class(result: Metrics, words: Words) -> list[str]:
     if not result.per_class:
         return []
-    names = list(next(iter(result.per_class.values())))
+    names = [name for name in next(iter(result.per_class.values())) if "_ci_" not in name]
     rows = [
         [label, *(_number(values[name], words, digits=0 if name == "support" else 3) for name in names)]
         for label, values in result.per_class.items()
@@ -367,6 +369,8 @@ def _interval(value: Interval, words: Words) -> str:
 def _difference(comparison: Comparison | None, words: Words) -> tuple[str, str]:
     if comparison is None:
         return "", ""
+    if comparison.delta is None:
+        return words["undefined"], words[comparison.verdict]
     delta = f"{comparison.delta:+.3f} ({comparison.ci_low:+.3f} – {comparison.ci_high:+.3f})"
     return delta, words[comparison.verdict]
 

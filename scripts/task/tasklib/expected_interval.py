@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from tasklib import answers
+
 MIN_SIMULATIONS, MAX_SIMULATIONS = 400, 4000  # the standard deviation is right to about 4 % and 1 %
 MAX_LABELS = 100  # the confusion matrix has a cell for each two: beyond, a simulation takes more than seconds
 SEED = 20261122
@@ -95,7 +97,7 @@ def _task(module: Any, options: Any, metric: str, label_counts: Counter[str]) ->
         return None
     columns = np.empty((len(labels), len(labels)), dtype=np.int64)
     for position, gold in enumerate(labels):
-        counts = module.count([gold] * len(labels), labels, options)
+        counts = answers.dense(module.count([gold] * len(labels), labels, options))
         if (counts.max(axis=1) != 1).any() or (np.abs(counts).sum(axis=1) != 1).any():
             return None
         columns[position] = counts.argmax(axis=1)

@@ -29,15 +29,56 @@ class Primary(Interval):
 
 
 class Comparison(_Frozen):
-    """The run minus `against`, on the same rows, by the paired bootstrap."""
+    """The run minus `against`, on the same rows, by the paired bootstrap.
+
+    `p_value` is that of this comparison alone; `p_value_holm` is corrected for all comparisons of the table, and the
+    verdict follows it. All of them are null, and nothing can be told apart, where the metric of one of the two is
+    undefined. `mcnemar_p_value` is reported beside them (exact McNemar test on right and wrong rows; null where a row
+    is not simply right or wrong, and for several seeds).
+    """
 
     against: str
     metric: str
-    delta: float
-    ci_low: float
-    ci_high: float
-    p_value: float
+    delta: float | None
+    ci_low: float | None
+    ci_high: float | None
+    p_value: float | None
+    p_value_holm: float | None = None
+    mcnemar_p_value: float | None = None
     verdict: Verdict
+
+
+class Slice(_Frozen):
+    """`metric` on a part of the rows: `by` is length, label, source or script, `value_of` which of them.
+
+    It is the primary metric, but recall for a label: on rows of one gold label a macro-F1 says nothing. `primary` is
+    null for fewer than 10 rows.
+    """
+
+    by: Literal["length", "label", "source", "script"]
+    value_of: str
+    n_rows: int
+    metric: str
+    primary: Interval
+
+
+class CalibrationBin(_Frozen):
+    """Rows whose confidence lies in (low, high]: mean confidence against the share that is right; null without rows."""
+
+    low: float
+    high: float
+    n_rows: int
+    confidence: float | None
+    accuracy: float | None
+
+
+class Seeds(_Frozen):
+    """Several runs of one config that differ in their seed: mean and standard deviation (n - 1) of each metric."""
+
+    seeds: list[int]
+    runs: list[str]
+    mean: dict[str, float | None]
+    sd: dict[str, float | None]
 
 
 class Gate(_Frozen):
@@ -47,7 +88,12 @@ class Gate(_Frozen):
 
 
 class Metrics(_Frozen):
-    """`identity` is the hash of everything that the numbers depend on, so that they are not computed twice."""
+    """`identity` is the hash of everything that the numbers depend on, so that they are not computed twice.
+
+    `n_failed` rows got no answer from an endpoint and count as unparsed; `n_retries` requests were sent again;
+    `n_shortened` texts were cut by `prompt.shorten`. `seeds` is present where several seeds were evaluated: then the
+    comparisons and the gate are about their mean.
+    """
 
     schema_version: Literal[1] = 1
     run: str
@@ -59,6 +105,12 @@ class Metrics(_Frozen):
     primary: Primary
     metrics: dict[str, Interval]
     per_class: dict[str, dict[str, float | None]]
+    slices: list[Slice] = []
+    calibration: list[CalibrationBin] = []
+    seeds: Seeds | None = None
+    n_failed: int = 0
+    n_retries: int = 0
+    n_shortened: int = 0
     comparisons: list[Comparison] = []
     gate: Gate | None = None
     warnings: list[str] = []

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import warnings
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -84,28 +86,134 @@ def load_base(config: RunConfig) -> Any:
         )
 
 
-def load_trained(config: RunConfig, run_folder: Path) -> Any:
-    """A finished run's model, ready to answer: the base with the adapter on it, or the fully trained model."""
-    import torch
-    from transformers import AutoModelForCausalLM
+def load_trained(config: RunConfig, run_folder: Path, *, merged: bool = True) -> Any:
+    """A finished run's model, ready to answer: the base with the adapter in it, or the fully trained model.
 
+    The adapter is merged where that is the same model: 1.3 to 1.9 times as fast on CPU, and in bf16 its probabilities
+    are as near to those of float32 as without. `merged=False` gives the very numbers of training. Raises TaskError
+    (exit 4) when the files do not hold all that the model needs, and nothing else.
+    """
     quiet_libraries()
     if config.adapter.type == "full":
-        dtype = "auto" if config.base_model.dtype == "auto" else getattr(torch, config.base_model.dtype)
-        model = AutoModelForCausalLM.from_pretrained(
-            run_folder / "model",
-            dtype=dtype,
+        return _fully_trained(config, run_folder / "model").eval()
+    model = _with_adapter(load_base(config), config, run_folder / "adapter")
+    if merged and _obstacle_to_merging(model) is None:
+        model = merge(model)
+    return model.eval()
+
+
+def _fully_trained(config: RunConfig, folder: Path) -> Any:
+    """The model in `folder`; transformers only warns of weights that are not there, and draws them at random."""
+    import torch
+    from safetensors import SafetensorError
+    from transformers import AutoModelForCausalLM
+
+    try:
+        model, found = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype="auto" if config.base_model.dtype == "auto" else getattr(torch, config.base_model.dtype),
             attn_implementation=attention(config.base_model),
             use_safetensors=True,
             device_map={"": device()},
+            output_loading_info=True,
         )
-    else:
-        from peft import PeftModel  # seconds to import, and not needed for a fully trained model
+    except (RuntimeError, ValueError, OSError, SafetensorError) as error:
+        raise _incomplete(folder, [str(error)]) from error
+    reasons = [f"{key} is missing" for key in sorted(found["missing_keys"])]
+    reasons += [f"{key} is not in the model" for key in sorted(found["unexpected_keys"])]
+    if reasons:
+        raise _incomplete(folder, reasons)
+    return model
 
-        model = PeftModel.from_pretrained(
-            load_base(config), run_folder / "adapter", autocast_adapter_dtype=config.adapter.autocast_adapter_dtype
+
+def _with_adapter(base: Any, config: RunConfig, folder: Path) -> Any:
+    """`base` with the adapter of `folder`, every tensor of which has found its place; PEFT only warns."""
+    from peft import PeftModel
+    from safetensors import SafetensorError
+
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Found missing adapter keys")  # an error, below
+            autocast = config.adapter.autocast_adapter_dtype
+            model = PeftModel.from_pretrained(base, folder, autocast_adapter_dtype=autocast)
+            loaded = model.load_adapter(folder, "default", autocast_adapter_dtype=autocast)
+    except (RuntimeError, KeyError, ValueError, OSError, SafetensorError) as error:  # other shapes; files gone or cut
+        raise _incomplete(folder, [str(error)]) from error
+    reasons = [f"{key} is missing" for key in loaded.missing_keys]
+    reasons += [f"{key} is not in the model" for key in loaded.unexpected_keys]
+    reasons += [
+        f"{name} holds values that are not finite"
+        for name, tensor in model.named_parameters()
+        if "lora_" in name and not tensor.isfinite().all()
+    ]
+    if reasons:
+        raise _incomplete(folder, reasons)
+    return model
+
+
+def _incomplete(folder: Path, reasons: list[str]) -> TaskError:
+    shown = [reason.strip().splitlines()[-1].strip() for reason in reasons]
+    more = f" and {len(shown) - 3} more" if len(shown) > 3 else ""
+    problem = Problem(
+        code="weights_do_not_match",
+        message=f"what was trained does not fit its model: {'; '.join(shown[:3])}{more}",
+        file=str(folder),
+        field="base_model",
+        hint="restore the folder, or the base model it was trained on (base_model.id and revision), or train again",
+    )
+    return TaskError(ExitCode.PREREQUISITE, [problem])
+
+
+def merge(model: Any) -> Any:
+    """The base model with the adapter of `model` added into its weights, in memory; `model` is used up.
+
+    Raises TaskError (exit 2) where the result would be another model; PEFT merges then as well, or fails half-way.
+    """
+    problem = _obstacle_to_merging(model)
+    if problem is not None:
+        raise TaskError(ExitCode.USAGE, [problem])
+    return model.merge_and_unload(safe_merge=True)
+
+
+def _obstacle_to_merging(model: Any) -> Problem | None:
+    """Why the adapter of a PeftModel cannot be merged."""
+    base, lora = model.get_base_model(), model.peft_config["default"]
+    if getattr(base, "hf_quantizer", None) is not None or any(not p.is_floating_point() for p in base.parameters()):
+        return Problem(
+            code="merge_into_quantized_base",
+            message="the adapter cannot be merged into a quantized base model: its weights would be rounded away",
+            field="adapter.type",
+            hint="load the base in 16 bit (adapter.type lora or dora), put the adapter on it, then merge",
         )
-    return model.eval()
+    if tied := _adapted_tied_weights(base):
+        return Problem(
+            code="merge_into_tied_weights",
+            message=f"the adapter cannot be merged into {', '.join(tied)}: another layer reads the same weights",
+            field="adapter.target_modules",
+            hint="leave the adapter unmerged, or train without an adapter on the embedding or the head",
+        )
+    unmergeable = [key for key in ("lora_bias", "alora_invocation_tokens") if getattr(lora, key, None)]
+    if unmergeable:
+        return Problem(
+            code="adapter_not_mergeable",
+            message=f"PEFT cannot merge an adapter with {' and '.join(unmergeable)}",
+            field=f"adapter.{unmergeable[0]}",
+            hint="leave the adapter unmerged",
+        )
+    return None
+
+
+def _adapted_tied_weights(base: Any) -> list[str]:
+    """Names of adapted layers whose weight is another layer's too: an embedding and its head."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    owners = Counter(id(p) for module in base.modules() for p in module.parameters(recurse=False))
+    return [
+        name
+        for name, module in base.named_modules()
+        if isinstance(module, BaseTunerLayer)
+        and any(owners[id(p)] > 1 for p in module.get_base_layer().parameters(recurse=False))
+    ]
 
 
 def device() -> str:
@@ -116,10 +224,22 @@ def device() -> str:
 
 
 def attention(spec: BaseModelSpec) -> str:
-    """`auto`: sdpa on a GPU; eager on CPU, where it is the faster of the two on short rows."""
+    """`auto`: eager on CPU, where it is the faster on short rows; on a GPU sdpa, if the architecture has it."""
     if spec.attn_implementation != "auto":
         return spec.attn_implementation
-    return "eager" if device() == "cpu" else "sdpa"
+    return "sdpa" if device() != "cpu" and _has_sdpa(spec) else "eager"
+
+
+def _has_sdpa(spec: BaseModelSpec) -> bool:
+    """What transformers says of the model's class; gpt-oss, for one, has attention sinks and no sdpa."""
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
+
+    with _explained(spec):
+        config = AutoConfig.from_pretrained(
+            location(spec), revision=spec.revision, trust_remote_code=spec.trust_remote_code
+        )
+    known = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
+    return known is None or known._supports_sdpa
 
 
 class _explained:

@@ -1,99 +1,28 @@
-"""report.html and report.md of one evaluated run. Every number is an argument; nothing is computed twice.
+"""report.html and report.md of one evaluated run; both show the same `Facts`.
 
-Both files show one `Facts`. Data reaches the page only as escaped text (autoescape); its script holds no data.
+Data reaches the page only as escaped text (autoescape); its script holds no data, and nothing is loaded from anywhere.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
-from tasklib import gate
+from tasklib import report_facts
 from tasklib.files import write_text
 from tasklib.markdown import literal, table
 from tasklib.metrics import Comparison, Interval, Metrics, Prediction
+from tasklib.report_facts import Facts, number
 from tasklib.schema import TaskDefinition
-from tasklib.texts import REPORT
 
-MAX_HTML_ROWS = 500
 MAX_MARKDOWN_ROWS = 20
+MAX_MARKDOWN_LABELS = 20
 MAX_MARKDOWN_TEXT = 200  # characters
-MAX_BARS = 6  # with more labels, a row shows the likeliest, its gold and its predicted label
 
 _TEMPLATE = Path(__file__).with_name("report_template.html")
-_UNDEFINED = Interval(value=None, ci_low=None, ci_high=None)
-
-
-@dataclass(frozen=True)
-class System:
-    """One line of the comparison; the first one is the run itself."""
-
-    name: str
-    interval: Interval
-    comparison: Comparison | None
-    is_best: bool = False
-
-
-@dataclass(frozen=True)
-class ConfusionRow:
-    """The cells of one gold label: (count, share of the gold label), one for each predicted label, unparsed last."""
-
-    label: str
-    cells: list[tuple[int, float]]
-
-
-@dataclass(frozen=True)
-class WrongRow:
-    """`predicted` is None where the answer could not be parsed; `bars` are (label, probability)."""
-
-    id: str
-    source: str
-    text: str
-    gold: str
-    predicted: str | None
-    confidence: float | None
-    bars: list[tuple[str, float]]
-    n_hidden_bars: int
-    raw_output: str | None
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What both files show. `status` is the gate's: passed, failed or none."""
-
-    definition: TaskDefinition
-    metrics: Metrics
-    words: dict[str, Any]
-    labels: dict[str, str]
-    status: str
-    verdict: str
-    reasons: list[str]
-    systems: list[System]
-    confusion: list[ConfusionRow]
-    has_unparsed: bool
-    wrong: list[WrongRow]
-    n_wrong: int
-    has_probabilities: bool
-    has_raw_output: bool
-
-    @property
-    def split(self) -> str:
-        return self.words["split"].get(self.metrics.split, self.metrics.split)
-
-    @property
-    def other_metrics(self) -> dict[str, Interval]:
-        return {name: value for name, value in self.metrics.metrics.items() if name != self.metrics.primary.name}
-
-    @property
-    def class_columns(self) -> list[str]:
-        return list(next(iter(self.metrics.per_class.values()), {}))
-
-    def name_of(self, label: str | None) -> str:
-        """A label with what the model writes for it, or the word for an answer that could not be parsed."""
-        return self.words["unparsed"] if label is None else self.labels.get(label, label)
+_P_VALUES = ("p_value", "p_value_holm", "mcnemar_p_value")
 
 
 def write(
@@ -104,152 +33,67 @@ def write(
     rows: list[dict],
     baselines: dict[str, Metrics],
 ) -> None:
-    """Writes report.html and report.md into `folder`. Rows and predictions stand in the same order."""
-    facts = _facts(definition, metrics, predictions, rows, baselines)
+    """Writes report.html and report.md into `folder`. Rows and predictions stand in the same order.
+
+    With several seeds, `predictions` are those of the run that `metrics` names.
+    """
+    facts = report_facts.gather(definition, metrics, predictions, rows, baselines)
     write_text(folder / "report.html", _to_html(facts))
     write_text(folder / "report.md", _to_markdown(facts))
-
-
-def _facts(
-    definition: TaskDefinition,
-    metrics: Metrics,
-    predictions: list[Prediction],
-    rows: list[dict],
-    baselines: dict[str, Metrics],
-) -> Facts:
-    if [row["id"] for row in rows] != [prediction.id for prediction in predictions]:
-        raise ValueError("predictions and rows are not the same rows in the same order")
-    words = REPORT[definition.language]
-    labels = {
-        label: label if answer == label else words["label_with_answer"].format(label=label, answer=answer)
-        for label, answer in definition.task_type.label_set(definition.task).items()
-    }
-    pairs = [(p, row) for p, row in zip(predictions, rows, strict=True) if p.prediction != p.gold]
-    pairs.sort(key=lambda pair: -(_confidence(pair[0]) or 0.0))
-    confusion = _confusion(definition, predictions)
-    return Facts(
-        definition=definition,
-        metrics=metrics,
-        words=words,
-        labels=labels,
-        status="none" if metrics.gate is None else "passed" if metrics.gate.passed else "failed",
-        verdict=_verdict(metrics, words),
-        reasons=_reasons(definition, metrics),
-        systems=_systems(metrics, baselines, words),
-        confusion=confusion,
-        has_unparsed=any(row.cells[-1][0] for row in confusion),
-        wrong=[_wrong_row(definition, prediction, row) for prediction, row in pairs[:MAX_HTML_ROWS]],
-        n_wrong=len(pairs),
-        has_probabilities=any(prediction.probabilities for prediction, _ in pairs),
-        has_raw_output=any(p.raw_output is not None and not p.probabilities for p, _ in pairs),
-    )
-
-
-def _reasons(definition: TaskDefinition, metrics: Metrics) -> list[str]:
-    """Why the gate was not passed, in the task's language; metrics.json has the same in English."""
-    if metrics.gate is None or metrics.gate.passed:
-        return []
-    return gate.shortfalls(metrics.gate.target, definition.evaluation.must_beat, metrics, definition.language)
-
-
-def _verdict(metrics: Metrics, words: dict[str, Any]) -> str:
-    """The one sentence that says how the run did."""
-    primary = metrics.primary
-    outcome = "neutral" if metrics.gate is None else "passed" if metrics.gate.passed else "failed"
-    if primary.value is None:
-        outcome = "undefined"
-    return words[f"verdict_{outcome}"].format(
-        split=words["split"].get(metrics.split, metrics.split),
-        n=metrics.n_rows,
-        metric=primary.name,
-        value=_number(primary.value, words),
-        low=_number(primary.ci_low, words),
-        high=_number(primary.ci_high, words),
-        gate=words["gate_none" if metrics.gate is None else "gate_passed" if metrics.gate.passed else "gate_failed"],
-    )
-
-
-def _systems(metrics: Metrics, baselines: dict[str, Metrics], words: dict[str, Any]) -> list[System]:
-    """The run, its baselines, and whatever else it was compared with, all by the primary metric."""
-    primary = metrics.primary.name
-    comparisons = {item.against: item for item in metrics.comparisons if item.metric == primary}
-    intervals: dict[str, Interval] = {"finetuned": metrics.primary}
-    intervals |= {name: baseline.metrics.get(primary, _UNDEFINED) for name, baseline in baselines.items()}
-    intervals |= {name: _UNDEFINED for name in comparisons if name not in intervals}
-    values = [item.value for item in intervals.values() if item.value is not None]
-    best = max(values) if len(values) > 1 else None
-    return [
-        System(words.get(name, name), item, comparisons.get(name), best is not None and item.value == best)
-        for name, item in intervals.items()
-    ]
-
-
-def _confusion(definition: TaskDefinition, predictions: list[Prediction]) -> list[ConfusionRow]:
-    module, options = definition.task_type, definition.task
-    counts = module.count([p.gold for p in predictions], [p.prediction for p in predictions], options)
-    matrix = module.confusion(counts.sum(0), options)
-    rows = []
-    for label, line in zip(module.label_set(options), matrix, strict=True):
-        total = line.sum()
-        rows.append(ConfusionRow(label, [(int(n), float(n / total) if total else 0.0) for n in line]))
-    return rows
-
-
-def _wrong_row(definition: TaskDefinition, prediction: Prediction, row: dict) -> WrongRow:
-    module = definition.task_type
-    probabilities = prediction.probabilities or {}
-    bars = _bars(prediction, probabilities)
-    return WrongRow(
-        id=prediction.id,
-        source=f"{row['source']['file']}:{row['source']['line']}",
-        text=module.text_of(module.Record(**row["record"])),
-        gold=prediction.gold,
-        predicted=prediction.prediction,
-        confidence=_confidence(prediction),
-        bars=bars,
-        n_hidden_bars=len(probabilities) - len(bars),
-        raw_output=prediction.raw_output,
-    )
-
-
-def _bars(prediction: Prediction, probabilities: dict[str, float]) -> list[tuple[str, float]]:
-    """All labels in the task's order, or of many the likeliest with gold and predicted, the likeliest first."""
-    if len(probabilities) <= MAX_BARS:
-        return list(probabilities.items())
-    ranked = sorted(probabilities, key=lambda label: -probabilities[label])
-    kept = {*ranked[: MAX_BARS - 2], prediction.gold, prediction.prediction}
-    return [(label, probabilities[label]) for label in ranked if label in kept]
-
-
-def _confidence(prediction: Prediction) -> float | None:
-    return (prediction.probabilities or {}).get(prediction.prediction)
-
-
-def _number(value: float | None, words: dict[str, Any]) -> str:
-    return words["undefined"] if value is None else f"{value:.3f}"
 
 
 def _signed(value: float) -> str:
     return f"{value:+.3f}".replace("-", "−")
 
 
+def _bounds(item: Interval) -> str:
+    return "" if item.ci_low is None or item.ci_high is None else f"[{item.ci_low:.3f}, {item.ci_high:.3f}]"
+
+
 def _with_interval(item: Interval, words: dict[str, Any]) -> str:
-    if item.value is None or item.ci_low is None or item.ci_high is None:
-        return _number(item.value, words)
-    return f"{item.value:.3f} [{item.ci_low:.3f}, {item.ci_high:.3f}]"
+    return f"{number(item.value, words)} {_bounds(item)}".strip()
 
 
-def _difference(item: Comparison) -> str:
-    return f"{_signed(item.delta)} [{_signed(item.ci_low)}, {_signed(item.ci_high)}]"
+def _difference_bounds(item: Comparison) -> str:
+    return "" if item.ci_low is None or item.ci_high is None else f"[{_signed(item.ci_low)}, {_signed(item.ci_high)}]"
+
+
+def _difference(item: Comparison, words: dict[str, Any]) -> str:
+    delta = words["undefined"] if item.delta is None else _signed(item.delta)
+    return f"{delta} {_difference_bounds(item)}".strip()
+
+
+def _p_value(value: float | None) -> str:
+    return "" if value is None else "<0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _axis(items: list[Interval]) -> tuple[float, float]:
+    """Where the axis of a plot starts and ends: 0 to 1, wider only for what leaves it (MCC -1 to 1, Brier 0 to 2)."""
+    numbers = [n for item in items for n in (item.value, item.ci_low, item.ci_high) if n is not None]
+    return (-1.0 if min(numbers, default=0) < 0 else 0.0, 2.0 if max(numbers, default=1) > 1 else 1.0)
+
+
+def _percent(value: float, axis: tuple[float, float]) -> str:
+    """A place on the axis as a CSS length, kept inside."""
+    share = (value - axis[0]) / (axis[1] - axis[0])
+    return f"{100 * min(max(share, 0.0), 1.0):.2f}%"
 
 
 def _to_html(facts: Facts) -> str:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["number"] = lambda value: _number(value, facts.words)
-    environment.filters["with_interval"] = lambda item: _with_interval(item, facts.words)
-    environment.filters["difference"] = _difference
+    environment.filters["number"] = lambda value: number(value, facts.words)
+    environment.filters["signed"] = lambda value: facts.words["undefined"] if value is None else _signed(value)
+    environment.filters |= {
+        "bounds": _bounds,
+        "difference_bounds": _difference_bounds,
+        "p": _p_value,
+        "percent": _percent,
+        "axis": _axis,
+    }
     template = environment.from_string(_TEMPLATE.read_text(encoding="utf-8"))
-    return template.render(facts=facts, metrics=facts.metrics, words=facts.words) + "\n"
+    lower_is_better, p_values = report_facts.LOWER_IS_BETTER, _P_VALUES
+    shown = {"facts": facts, "metrics": facts.metrics, "words": facts.words}
+    return template.render(**shown, lower_is_better=lower_is_better, p_values=p_values) + "\n"
 
 
 def _to_markdown(facts: Facts) -> str:
@@ -258,13 +102,16 @@ def _to_markdown(facts: Facts) -> str:
     lines += [f"**{literal(facts.verdict)}**", "", _counts_line(facts), ""]
     if facts.reasons:
         lines += [f"{words['reasons']}:", "", *(f"- {literal(reason)}" for reason in facts.reasons), ""]
-    if metrics.warnings:
-        lines += [f"## {words['warnings']}", "", *(f"- {literal(warning)}" for warning in metrics.warnings), ""]
+    if facts.warnings:
+        lines += [f"## {words['warnings']}", "", *(f"- {literal(warning)}" for warning in facts.warnings), ""]
     lines += [f"## {words['comparison']}", "", _comparison_table(facts), "", words["note"], ""]
     if facts.other_metrics:
-        rows = [(name, _with_interval(value, words)) for name, value in facts.other_metrics.items()]
+        rows = [
+            (_metric_name(name, words), _with_interval(value, words)) for name, value in facts.other_metrics.items()
+        ]
         lines += [f"## {words['other_metrics']}", "", table((words["metric"], words["value"]), rows), ""]
-    lines += [f"## {words['per_class']}", "", _class_table(facts), ""]
+    lines += [*_seeds(facts), *_calibration(facts)]
+    lines += [f"## {words['per_class']}", "", _class_table(facts), "", *_slices(facts)]
     lines += [f"## {words['confusion']}", "", _confusion_table(facts), ""]
     lines += [*_wrong_table(facts), words["origin"], ""]
     lines += [f"rows_sha256 `{metrics.rows_sha256}`, identity `{metrics.identity}`"]
@@ -274,7 +121,7 @@ def _to_markdown(facts: Facts) -> str:
 def _counts_line(facts: Facts) -> str:
     words, metrics = facts.words, facts.metrics
     target = metrics.gate.target if metrics.gate else None
-    counts = [] if target is None else [f"{words['target']} {_number(target, words)}"]
+    counts = [] if target is None else [f"{words['target']} {number(target, words)}"]
     counts += [f"{words['support']} {metrics.n_rows}", f"{words['wrong']} {facts.n_wrong}"]
     return " · ".join([*counts, f"{words['decoding']} {metrics.decoding}"])
 
@@ -284,27 +131,76 @@ def _comparison_table(facts: Facts) -> str:
     for system in facts.systems:
         name = f"{system.name} ★ {words['best']}" if system.is_best else system.name
         item = system.comparison
-        compared = (_difference(item), _number(item.p_value, words), words[item.verdict]) if item else ("", "", "")
+        compared = ("",) * 5
+        if item:
+            compared = (_difference(item, words), *(_p_value(getattr(item, p)) for p in _P_VALUES), words[item.verdict])
         rows.append((name, _with_interval(system.interval, words), *compared))
     value = words["metric_ci"].format(metric=metrics.primary.name)
-    return table((words["system"], value, words["delta"], words["p_value"], words["verdict"]), rows)
+    return table((words["system"], value, words["delta"], *(words[p] for p in _P_VALUES), words["verdict"]), rows)
+
+
+def _metric_name(name: str, words: dict[str, Any]) -> str:
+    return f"{name} ({words['lower_is_better']})" if name in report_facts.LOWER_IS_BETTER else name
+
+
+def _seeds(facts: Facts) -> list[str]:
+    words, seeds = facts.words, facts.metrics.seeds
+    if seeds is None:
+        return []
+    note = words["seeds_note"].format(n=len(seeds.seeds), runs=facts.seed_runs)
+    rows = [
+        (_metric_name(name, words), number(mean, words), number(seeds.sd.get(name), words))
+        for name, mean in seeds.mean.items()
+    ]
+    spread = table((words["metric"], words["mean"], words["sd"]), rows)
+    return [f"## {words['seeds']}", "", literal(f"{note} {facts.one_seed or ''}"), "", spread, ""]
+
+
+def _calibration(facts: Facts) -> list[str]:
+    words = facts.words
+    if not facts.bins:
+        return []
+    header = (words["confidence_range"], words["support"], words["mean_confidence"], words["accuracy"])
+    rows = [
+        (f"{b.low:.2f}–{b.high:.2f}", b.n_rows, number(b.confidence, words), number(b.accuracy, words))
+        for b in facts.bins
+    ]
+    ece = [words["ece_sentence"].format(ece=_with_interval(facts.ece, words)), ""]
+    return [f"## {words['calibration']}", "", *(ece if facts.ece.value is not None else []), table(header, rows), ""]
 
 
 def _class_table(facts: Facts) -> str:
     words, columns = facts.words, facts.class_columns
     rows = [
-        (facts.name_of(label), *(_class_value(column, values[column], words) for column in columns))
-        for label, values in facts.metrics.per_class.items()
+        (
+            facts.name_of(line.label),
+            *(_with_interval(line.values[column], words) for column in columns),
+            "" if line.support is None else f"{line.support:.0f}",
+        )
+        for line in facts.classes
     ]
-    return table((words["label"], *(words.get(column, column) for column in columns)), rows)
+    return table((words["label"], *(words.get(column, column) for column in columns), words["support"]), rows)
 
 
-def _class_value(column: str, value: float | None, words: dict[str, Any]) -> str:
-    return f"{value:.0f}" if column == "support" and value is not None else _number(value, words)
+def _slices(facts: Facts) -> list[str]:
+    words = facts.words
+    if not facts.slices:
+        return []
+    lines = [f"## {words['slices']}", "", words["slices_note"], ""]
+    for group in facts.slices:
+        rows = [
+            (value, n, "—" if item.value is None else _with_interval(item, words)) for value, n, item in group.lines
+        ]
+        lines += [table((group.name, words["support"], words["metric_ci"].format(metric=group.metric)), rows), ""]
+    return lines
 
 
 def _confusion_table(facts: Facts) -> str:
+    """The matrix; of many labels only the most frequent confusions, because nobody reads 50 columns of Markdown."""
     words = facts.words
+    if len(facts.labels) > MAX_MARKDOWN_LABELS:
+        pairs = [(facts.name_of(gold), facts.name_of(predicted), count) for gold, predicted, count in facts.pairs]
+        return f"{words['pairs']}:\n\n{table((words['gold'], words['predicted'], words['support']), pairs)}"
     unparsed = [words["unparsed"]] if facts.has_unparsed else []
     width = len(facts.labels) + len(unparsed)
     rows = [(facts.name_of(row.label), *(count for count, _ in row.cells[:width])) for row in facts.confusion]

@@ -6,6 +6,7 @@ import contextlib
 import datetime
 import fcntl
 import importlib.metadata
+import math
 import os
 import platform
 import sys
@@ -27,7 +28,7 @@ LOGGING_KEYS = {"report_to", "run_name", "logging_dir", "project", "trackio_spac
 
 
 class RunRecord(BaseModel):
-    """models/<run>/run.json."""
+    """models/<run>/run.json. `decided` is what the config left to the machine, `alerts` what went wrong on the way."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -44,10 +45,13 @@ class RunRecord(BaseModel):
     started_at: str
     finished_at: str | None = None
     prompt_sha256: str | None = None
+    enable_thinking: bool = False
+    decided: dict[str, Any] = {}
     counts: dict[str, int] = {}
     peak_memory_bytes: int | None = None
     estimated_memory_bytes: int | None = None
     final: dict[str, float] = {}
+    alerts: list[dict[str, Any]] = []
     parent_run: str | None = None
 
 
@@ -56,9 +60,32 @@ def run_name(config_file: Path, limit: int | None) -> str:
     return config_file.stem if limit is None else f"{config_file.stem}.limit{limit}"
 
 
+def seed_runs(name: str, seed: int, n: int) -> list[tuple[str, int]]:
+    """(run name, seed) of `n` runs of one config that differ in their seed alone; the first is the run itself."""
+    return [(name, seed)] + [(f"{name}.s{seed + i}", seed + i) for i in range(1, n)]
+
+
+def with_seed(config: RunConfig, seed: int) -> RunConfig:
+    """The same config with another training.seed."""
+    training = config.training.model_copy(update={"seed": seed})
+    return config.model_copy(update={"training": training})
+
+
+def total_steps(config: RunConfig, n_rows: int) -> int:
+    """Optimizer steps of a run on one process."""
+    fields = config.training.trl_fields
+    if fields.get("max_steps", -1) > 0:
+        return fields["max_steps"]
+    n_batches = math.ceil(n_rows / config.training.per_device_train_batch_size)
+    per_epoch = math.ceil(n_batches / fields.get("gradient_accumulation_steps", 1))
+    return math.ceil(per_epoch * config.training.num_train_epochs)
+
+
 def identity(config: RunConfig, definition: TaskDefinition, paths: TaskPaths) -> dict[str, Any]:
-    """What a run is: `parts` that change its result, and their hash. Where logs go is not among them."""
-    resolved = config.model_dump(mode="json", exclude={"parent", "hypothesis"})
+    """What a run is: `parts` that change the trained model, and their hash. Where logs go and how answers are decoded
+    is not among them; evaluation has an identity of its own."""
+    apart = {"parent": True, "hypothesis": True, "generation": True, "imbalance": {"prior_correction"}}
+    resolved = config.model_dump(mode="json", exclude=apart)
     resolved["training"] = {key: value for key, value in resolved["training"].items() if key not in LOGGING_KEYS}
     manifest = read_json(paths.manifest) if paths.manifest.is_file() else {"files": {}}
     parts = {

@@ -31,6 +31,10 @@ from tasklib.upstream_fields import LORA_FIELDS, SFT_FIELDS
 
 NAME_PATTERN = r"^[a-z0-9]+(-[a-z0-9]+)*$"
 SPLITS = ("train", "validation", "test")
+EARLY_STOPPING_FIELDS = {
+    "early_stopping_patience",
+    "early_stopping_threshold",
+}  # of transformers' EarlyStoppingCallback
 
 
 class Strict(BaseModel):
@@ -43,6 +47,12 @@ class PromptSpec(Strict):
     system: str | None = Field(None, description="system message; null sends none")
     instruction: str | None = Field(None, min_length=1, description="null takes the task type's default")
     n_few_shot: int = Field(0, ge=0, le=32, description="worked examples from train put before each question")
+    enable_thinking: bool = Field(False, description="what the chat template of a thinking model gets, always")
+    shorten: Literal["keep_start", "keep_end", "keep_both"] | None = Field(
+        None,
+        description="what stays of a text that does not fit training.max_length; null refuses such rows; "
+        "the answer is never cut",
+    )
 
 
 class SplitSpec(Strict):
@@ -124,8 +134,11 @@ class EvaluationSpec(Strict):
         "score", description="score: likelihood over the closed label set; generate: free text that is parsed"
     )
     target: float | None = Field(None, ge=0, le=1, description="the gate: primary metric to reach")
-    must_beat: list[Literal["majority", "tfidf_logreg", "zero_shot"]] = Field(
-        ["majority", "tfidf_logreg", "zero_shot"], description="the gate: baselines to beat by the paired test"
+    n_few_shot: int = Field(
+        0, ge=0, le=32, description="worked examples of the few_shot baseline; 0 leaves that baseline out"
+    )
+    must_beat: list[Literal["majority", "tfidf_logreg", "zero_shot", "few_shot", "previous_best"]] = Field(
+        ["majority", "tfidf_logreg", "zero_shot"], description="the gate: what to beat by the paired test"
     )
 
 
@@ -183,6 +196,9 @@ class AdapterSpec(BaseModel):
         True, description="PEFT's own argument: false keeps adapters of a bf16 model in bf16, faster on CPU"
     )
 
+    train_experts: bool = Field(False, description="true: adapters on the routed experts of a MoE model too")
+    train_router: bool = Field(False, description="true: adapters on the router of a MoE model too")
+
     @property
     def is_quantized(self) -> bool:
         return self.type in ("qlora", "qdora")
@@ -205,6 +221,29 @@ class TrainingSpec(BaseModel):
     per_device_train_batch_size: int = Field(8, ge=1)
     max_length: int = Field(512, ge=8)
     seed: int = 42
+    early_stopping_patience: int | None = Field(
+        None, ge=1, description="evaluations without a better metric_for_best_model after which training stops"
+    )
+    early_stopping_threshold: float = Field(0.0, ge=0, description="how much better it must be")
+
+    @property
+    def trl_fields(self) -> dict[str, Any]:
+        """What SFTConfig gets."""
+        return self.model_dump(exclude=EARLY_STOPPING_FIELDS)
+
+
+class ImbalanceSpec(Strict):
+    """What is done about rare labels; each step by itself, none by default."""
+
+    sampling: Literal["natural", "class_balanced"] = Field(
+        "natural", description="class_balanced: every label is drawn equally often in an epoch of the same length"
+    )
+    label_weights: Literal["balanced"] | dict[str, Annotated[float, Field(gt=0)]] | None = Field(
+        None, description="weight of a row's answer tokens in the loss, by label; balanced: inverse frequency"
+    )
+    prior_correction: float = Field(
+        0.0, ge=0, le=2, description="score: label probabilities are divided by (share in train) ** this"
+    )
 
 
 class GenerationSpec(Strict):
@@ -222,6 +261,7 @@ class RunConfig(Strict):
     method: Literal["sft"] = "sft"
     adapter: AdapterSpec = AdapterSpec()
     training: TrainingSpec = TrainingSpec()
+    imbalance: ImbalanceSpec = ImbalanceSpec()
     generation: GenerationSpec = GenerationSpec()
 
 
@@ -232,6 +272,8 @@ TRAINING_DEFAULTS = {
     "warmup_steps": 0.1,
     "logging_steps": 5,
     "save_strategy": "epoch",
+    "save_total_limit": 2,  # the newest, to resume from, and the best or the one before
+    "train_sampling_strategy": "group_by_length",  # rows of like length in one batch: little padding
     "report_to": "none",
 }
 
@@ -267,8 +309,9 @@ OWNED_TRAINING_FIELDS = {
     "do_train": "the script sets it",
     "do_eval": "the script sets it",
     "do_predict": "run scripts/04_evaluate.py",
-    "packing": "one row is one example",
-    "eval_packing": "one row is one example",
+    "eval_packing": "write training.packing: it packs the training rows alone",
+    "packing_strategy": "rows are packed whole",
+    "padding_free": "write training.packing",
     "truncation_mode": "an answer is never cut: raise training.max_length",
     "use_cpu": "hide the GPU with CUDA_VISIBLE_DEVICES= in the environment",
     "gradient_checkpointing": "write activation_checkpointing, its name since transformers 5",
@@ -339,6 +382,33 @@ def check_config(document: Document, overrides: Sequence[str] = ()) -> RunConfig
     return config.model_copy(update={"adapter": adapter, "training": training})
 
 
+def require_trainable(definition: TaskDefinition, config: RunConfig, *, has_validation: bool) -> None:
+    """What needs both documents and the rows. Raises TaskError (exit 2) with every problem found."""
+    fields, problems = config.training.trl_fields, []
+
+    def refuse(code: str, message: str, field: str, hint: str) -> None:
+        problems.append(Problem(code=code, message=message, field=field, hint=hint))
+
+    wanted = fields.get("metric_for_best_model")
+    legal = ["eval_loss", *definition.task_type.PRIMARY_METRICS]
+    if wanted is not None and wanted not in (*legal, "loss", *(f"eval_{name}" for name in legal[1:])):
+        refuse("illegal_value", f"got {wanted!r}", "training.metric_for_best_model", _legal(wanted, legal))
+    if config.training.early_stopping_patience and not fields.get("load_best_model_at_end"):
+        hint = "set training.load_best_model_at_end: true, or remove early_stopping_patience"
+        refuse("missing_key", "early stopping keeps the best checkpoint", "training.load_best_model_at_end", hint)
+    follows = fields.get("load_best_model_at_end") or wanted or config.training.early_stopping_patience
+    if follows and not has_validation:
+        hint = "set data.split.validation above 0 and convert again, or remove the keys that need an evaluation"
+        refuse("no_validation_rows", "there are no validation rows to choose by", "training", hint)
+    spec = config.imbalance
+    if fields.get("packing") and (spec.sampling != "natural" or spec.label_weights is not None):
+        refuse(
+            "not_with_packing", "packed rows cannot be drawn or weighted one by one", "training.packing", "remove it"
+        )
+    if problems:
+        raise TaskError(ExitCode.USAGE, problems)
+
+
 def _not_in(problems: list[Problem], others: Iterable[Problem]) -> list[Problem]:
     """Those of `others` whose key has no problem yet, so that one mistake is told once."""
     fields = {problem.field for problem in problems}
@@ -395,7 +465,7 @@ def _passthrough_problems(document: Document) -> list[Problem]:
     is_full = _mapping(document.data.get("adapter")).get("type") == "full"
     sections = (
         ("adapter", LORA_FIELDS, OWNED_ADAPTER_FIELDS, {}, set(AdapterSpec.model_fields)),
-        ("training", SFT_FIELDS, OWNED_TRAINING_FIELDS, RENAMED_TRAINING_FIELDS, set()),
+        ("training", SFT_FIELDS, OWNED_TRAINING_FIELDS, RENAMED_TRAINING_FIELDS, EARLY_STOPPING_FIELDS),
     )
     for section, fields, owned, renamed, own_keys in sections:
         values = document.data.get(section)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
@@ -16,10 +16,13 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 from tasklib import answers
 from tasklib.answers import Fault, Scores
 
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
+
 METHODS = ("sft",)
 DECODINGS = ("score", "generate")
 PRIMARY_METRIC = "macro_f1"
-PRIMARY_METRICS = ("macro_f1", "accuracy")
+PRIMARY_METRICS = ("macro_f1", "accuracy", "macro_recall")  # not mcc: undefined for a baseline of one answer
 FIELDS = ("text", "label")
 INPUT_FIELDS = ("text",)  # what predict.py needs
 TEXT_FIELDS = ("text",)  # roles whose values are free text
@@ -155,18 +158,20 @@ def parse(text: str, options: Options) -> str | None:
     return by_answer[found.pop()] if len(found) == 1 else None
 
 
-def count(golds: Sequence[str], predictions: Sequence[str | None], options: Options) -> np.ndarray:
+def count(golds: Sequence[str], predictions: Sequence[str | None], options: Options) -> csr_array:
     """Per row a one-hot of its cell (gold, prediction) in the confusion matrix.
 
-    Shape (n_rows, L * (L + 1)); the last column of the matrix counts answers that could not be parsed. Sums over rows
-    are all that the metrics need, so a bootstrap is one matrix product.
+    Shape (n_rows, L * (L + 1)), sparse: 12 bytes a row however many labels there are. The last column of the matrix
+    counts answers that could not be parsed. Sums over rows are all that the metrics need, so a bootstrap is one matrix
+    product.
     """
+    from scipy.sparse import csr_array
+
     index = {label: position for position, label in enumerate(options.labels)}
     n_labels = len(index)
     cells = [index[g] * (n_labels + 1) + index.get(p, n_labels) for g, p in zip(golds, predictions, strict=True)]
-    counts = np.zeros((len(cells), n_labels * (n_labels + 1)), dtype=np.float32)
-    counts[np.arange(len(cells)), cells] = 1
-    return counts
+    ones, shape = np.ones(len(cells), dtype=np.float32), (len(cells), n_labels * (n_labels + 1))
+    return csr_array((ones, np.array(cells, dtype=np.int32), np.arange(len(cells) + 1, dtype=np.int32)), shape=shape)
 
 
 def confusion(counts: np.ndarray, options: Options) -> np.ndarray:
@@ -178,34 +183,54 @@ def confusion(counts: np.ndarray, options: Options) -> np.ndarray:
 def score_counts(counts: np.ndarray, options: Options) -> dict[str, np.ndarray]:
     """Metric name -> values of shape (...,) for summed counts of shape (..., L * (L + 1)); NaN where undefined.
 
-    Macro-F1 averages over the labels that occur among golds or predictions, as scikit-learn's f1_score does.
+    Macro-F1 averages over the labels that occur among golds or predictions, macro recall (balanced accuracy) over those
+    that occur among golds, as scikit-learn does. Weighted F1 is left out: it hides the rare labels.
     """
     matrix = confusion(counts, options)
-    hits = np.diagonal(matrix, axis1=-2, axis2=-1)
-    n_gold, n_predicted = matrix.sum(-1), matrix[..., :-1].sum(-2)
-    f1 = answers.ratio(2 * hits, n_gold + n_predicted)
-    occurs = (n_gold + n_predicted) > 0
+    ratios = class_ratios(counts, options)
+    f1, recall = answers.ratio(*ratios["f1"]), answers.ratio(*ratios["recall"])
     total = matrix.sum((-2, -1))
     return {
-        "macro_f1": answers.ratio(np.where(occurs, f1, 0).sum(-1), occurs.sum(-1)),
-        "accuracy": answers.ratio(hits.sum(-1), total),
-        "macro_recall": answers.ratio(
-            np.where(n_gold > 0, answers.ratio(hits, n_gold), 0).sum(-1), (n_gold > 0).sum(-1)
-        ),
+        "macro_f1": _mean_of_defined(f1),
+        "accuracy": answers.ratio(np.trace(matrix, axis1=-2, axis2=-1), total),
+        "macro_recall": _mean_of_defined(recall),
+        "mcc": _matthews(matrix),
         "parse_rate": answers.ratio(total - matrix[..., -1].sum(-1), total),
     }
 
 
+def _mean_of_defined(values: np.ndarray) -> np.ndarray:
+    """Means over the last axis of what is not NaN; NaN where nothing is."""
+    defined = ~np.isnan(values)
+    return answers.ratio(np.where(defined, values, 0).sum(-1), defined.sum(-1))
+
+
+def _matthews(matrix: np.ndarray) -> np.ndarray:
+    """Matthews correlation coefficient of many classes, -1 to 1, of matrices (..., L, L + 1).
+
+    R_K of Gorodkin 2004, "Comparing two K-category assignments by a K-category correlation coefficient". Unparsed
+    answers are one more class that is never gold. Undefined, as any correlation, where golds or answers do not vary.
+    """
+    total, n_gold, n_predicted = matrix.sum((-2, -1)), matrix.sum(-1), matrix.sum(-2)
+    hits = np.trace(matrix, axis1=-2, axis2=-1)
+    covariance = hits * total - (n_gold * n_predicted[..., :-1]).sum(-1)
+    variances = (total**2 - (n_gold**2).sum(-1)) * (total**2 - (n_predicted**2).sum(-1))
+    return np.clip(answers.ratio(covariance, np.sqrt(variances)), -1, 1)  # rounding; NaN stays NaN
+
+
+def class_ratios(counts: np.ndarray, options: Options) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Name -> (numerators, denominators), each of shape (..., L), for summed counts of shape (..., L * (L + 1)): the
+    per-class numbers that get intervals."""
+    matrix = confusion(counts, options)
+    hits = np.diagonal(matrix, axis1=-2, axis2=-1)
+    n_gold, n_predicted = matrix.sum(-1), matrix[..., :-1].sum(-2)
+    return {"precision": (hits, n_predicted), "recall": (hits, n_gold), "f1": (2 * hits, n_gold + n_predicted)}
+
+
 def per_class(counts: np.ndarray, options: Options) -> dict[str, dict[str, float | None]]:
     """Label -> precision, recall, f1 (None where undefined) and support, for counts summed over all rows."""
-    matrix = confusion(counts, options)
-    hits, n_gold, n_predicted = np.diagonal(matrix), matrix.sum(-1), matrix[:, :-1].sum(-2)
-    columns = {
-        "precision": answers.ratio(hits, n_predicted),
-        "recall": answers.ratio(hits, n_gold),
-        "f1": answers.ratio(2 * hits, n_gold + n_predicted),
-        "support": n_gold,
-    }
+    columns = {name: answers.ratio(*parts) for name, parts in class_ratios(counts, options).items()}
+    columns["support"] = confusion(counts, options).sum(-1)
     return {
         label: {name: answers.or_none(values[position]) for name, values in columns.items()}
         for position, label in enumerate(options.labels)
