@@ -367,16 +367,18 @@ def test_the_program_of_the_guide_tells_why_there_is_no_answer_before_training(t
 
 WITHOUT_MODEL = """
 import sys
-from tasklib import inference, models, runs
+from tasklib import inference, models, runs, tokenized
 
 names = [(models, "load_tokenizer"), (models, "load_trained"), (runs, "require_same_identity"),
          (inference, "require_same_prompt")]
 for module, name in names:
     setattr(module, name, lambda *args, **rest: None)
 runs.finished_run = lambda paths, name: type("Record", (), {"prompt_sha256": None})
-inference.answer = lambda definition, config, model, tokenizer, conversations, progress: [
-    inference.Answer("good" if "成長" in messages[-1]["content"] else None, None, None) for messages in conversations
-]
+tokenized.fitted = lambda tokenizer, definition, config, rows: ([row["prompt"] for row in rows], [])
+inference.answers = lambda definition, config, model, tokenizer, conversations, prior=None: iter([(
+    list(range(len(conversations))),
+    [inference.Answer("good" if "成長" in turns[-1]["content"] else None, None, None) for turns in conversations],
+)])
 import trained_predict
 
 raise SystemExit(trained_predict.main())

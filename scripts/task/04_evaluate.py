@@ -299,8 +299,8 @@ def _summary(job: Job, result: Any, folder: Any, warnings: list[Problem], *, ski
     """Status gate_failed (exit 5) when the gate was not met, also when that was found by an earlier call."""
     is_run = job.args.backend == "transformers"
     name = job.name if is_run else f"served/{folder.parent.name}"
+    seeds = f" --seeds {job.args.seeds}" if job.args.seeds else ""
     if result is None:
-        seeds = f" --seeds {job.args.seeds}" if job.args.seeds else ""
         after = f"uv run python scripts/04_evaluate.py {job.flags} --split {job.args.split}{seeds}"
         return Summary.of(
             "evaluate", run=name, warnings=warnings, next=after if is_run else "the same command without --dry-run"
@@ -312,7 +312,7 @@ def _summary(job: Job, result: Any, folder: Any, warnings: list[Problem], *, ski
         for reason in (found.gate.reasons if failed else [])
     ]
     warnings = warnings + [Problem(code="metric", message=text) for text in found.warnings]
-    after = f"uv run python scripts/04_evaluate.py {job.flags} --split test"
+    after = f"uv run python scripts/04_evaluate.py {job.flags} --split test{seeds}"
     if failed or not is_run:
         after = f"open {job.paths.shown(folder / 'report.html')}"
     elif job.args.split == "test":

@@ -196,9 +196,9 @@ def _checked_run(paths: Any, definition: Any, args: argparse.Namespace) -> tuple
 
 def _results(paths: Any, definition: Any, config: Any, record: Any, name: str, limit: int | None) -> dict[str, Any]:
     """Split -> metrics of this very run. Raises TaskError (exit 4) when there are none, or one is out of date."""
-    from tasklib import conversion, evaluation, metrics
+    from tasklib import conversion, evaluation
 
-    found = {split: metrics.read(paths.benchmark(name, split)) for split in ("test", "validation")}
+    found = {split: evaluation.read_metrics(paths.benchmark(name, split)) for split in ("test", "validation")}
     found = {split: result for split, result in found.items() if result is not None}
     problems = []
     if not found:
@@ -212,7 +212,7 @@ def _results(paths: Any, definition: Any, config: Any, record: Any, name: str, l
         )
     for split, result in found.items():
         rows = evaluation.Rows(split, conversion.load_split(paths, split)[:limit], [])
-        if result.identity != evaluation.run_identity(definition, config, rows, record):
+        if not evaluation.is_current(paths, definition, config, rows, record, result):
             problems.append(
                 Problem(
                     code="results_out_of_date",

@@ -70,7 +70,7 @@ def prepare(
     if config.training.trl_fields.get("packing"):
         examples["train"] = packing.pack(examples["train"], config.training.max_length)
         collate = packing.collator(tokenizer.pad_token_id)
-    decided, estimate = _memory(config, examples, resumed, check_memory=check_memory)
+    decided, estimate = _memory(definition, config, examples, resumed, check_memory=check_memory)
     return Material(paths, definition, rows, examples, tokenizer, collate, statistics, estimate, decided)
 
 
@@ -98,7 +98,12 @@ def require_reporters(config: RunConfig) -> None:
 
 
 def _memory(
-    config: RunConfig, examples: Mapping[str, Rows], resumed: RunRecord | None, *, check_memory: bool
+    definition: TaskDefinition,
+    config: RunConfig,
+    examples: Mapping[str, Rows],
+    resumed: RunRecord | None,
+    *,
+    check_memory: bool,
 ) -> tuple[dict[str, Any], memory.Estimate]:
     """Estimates the peak, prints it beside what is free, and decides about activation checkpointing where the config
     does not: it costs about a third more time, so only where memory wants it. A resumed run keeps what was decided."""
@@ -115,6 +120,7 @@ def _memory(
     say([*estimate.lines(), f"free: {free / 1e9:.1f} GB"])
     if check_memory:
         memory.require_fit(tried, lengths, n_trained, free)
+        memory.require_evaluation_fit(config, definition, lengths, sorted(set(n_trained)), free)
     attention = models.attention(config.base_model)
     return {"activation_checkpointing": checkpointing, "attn_implementation": attention}, estimate
 

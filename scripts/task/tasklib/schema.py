@@ -135,7 +135,7 @@ class EvaluationSpec(Strict):
     )
     target: float | None = Field(None, ge=0, le=1, description="the gate: primary metric to reach")
     n_few_shot: int = Field(
-        0, ge=0, le=32, description="worked examples of the few_shot baseline; 0 leaves that baseline out"
+        4, ge=0, le=32, description="worked examples of the few_shot baseline; 0 leaves that baseline out"
     )
     must_beat: list[Literal["majority", "tfidf_logreg", "zero_shot", "few_shot", "previous_best"]] = Field(
         ["majority", "tfidf_logreg", "zero_shot"], description="the gate: what to beat by the paired test"

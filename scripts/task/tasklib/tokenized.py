@@ -37,6 +37,8 @@ def fitted(
     Only the longest text field of the record gets shorter. Without a rule nothing is cut. Raises TaskError (exit 3)
     naming every row that does not fit even without its text.
     """
+    if definition.prompt.shorten is None:
+        return [row["prompt"] for row in rows], []
     conversations, _, shortened = _fit(tokenizer, definition, config, rows)
     return conversations, shortened
 
