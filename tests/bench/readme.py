@@ -143,11 +143,15 @@ def fill(text: str, results: dict[str, Any]) -> str:
         rows = f"{round(run['rows_per_cpu_s'], -3):,} rows/s"
         values[f"validate-{name.replace(' ', '-')}"] = f"{rows}, {run['peak_memory_bytes'] / 1e6:.0f} MB"
     for name, run in results.get("training", {}).get("results", {}).items():
-        short = {"trl sft": "plain", "03_train.py": "bf16"}.get(name, "fp32")
+        short = {"trl sft": "plain", "03_train.py": "bf16"}.get(name, "threads" if "threads" in name else "fp32")
         f1 = run["macro_f1"]
         values[f"train-{short}-speed"] = f"{run['tokens_per_s']:.0f}"
         values[f"train-{short}-memory"] = f"{run['peak_memory_bytes'] / 1e9:.1f} GB"
         values[f"train-{short}-score"] = f"{f1['value']:.3f} ({f1['ci_low']:.3f} to {f1['ci_high']:.3f})"
+    for name, run in results.get("evaluation", {}).get("results", {}).items():
+        short = name.removesuffix(" loop")
+        values[f"evaluate-{short}-speed"] = f"{run['rows_per_s']:.1f}"
+        values[f"evaluate-{short}-ratio"] = f"{run['ratio']:.1f}"
     for name, value in values.items():
         text = re.sub(rf"(<!-- {name} -->).*?(<!-- -->)", lambda m, value=value: f"{m[1]}{value}{m[2]}", text)
     return text

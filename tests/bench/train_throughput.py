@@ -33,6 +33,8 @@ BUNDLE = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(BUNDLE / "scripts" / "task"))
 LOGGING_STEPS = 5
 LORA = {"r": 16, "lora_alpha": 32}
+# `trl sft` starts through accelerate, which gives a single process on CPU one thread
+PLAIN = {"trl sft": {}, f"trl sft, {os.cpu_count()} threads": {"OMP_NUM_THREADS": str(os.cpu_count())}}
 # name -> what differs from the example's own config
 OURS = {
     "03_train.py": {"adapter": {"autocast_adapter_dtype": False}},
@@ -68,7 +70,7 @@ def run_ours(task: Path, name: str) -> dict[str, Any]:
     return {**speed(points), "peak_memory_bytes": peak, "macro_f1": score(task, name, folder / "adapter")}
 
 
-def run_trl(task: Path, epochs: float, batch_size: int, folder: Path) -> dict[str, Any]:
+def run_trl(task: Path, name: str, epochs: float, batch_size: int, folder: Path) -> dict[str, Any]:
     """Plain `trl sft`; its log lines are stamped as they appear."""
     from tasklib import builtin
 
@@ -85,7 +87,8 @@ def run_trl(task: Path, epochs: float, batch_size: int, folder: Path) -> dict[st
         "max_length": 192, "logging_steps": LOGGING_STEPS, "save_strategy": "no", "seed": 42, "report_to": "none",
     }  # fmt: skip
     command = [str(Path(sys.executable).parent / "trl"), "sft"]
-    peak, lines = measured(command + [word for key, value in flags.items() for word in (f"--{key}", str(value))])
+    command += [word for key, value in flags.items() for word in (f"--{key}", str(value))]
+    peak, lines = measured(command, **PLAIN[name])
     points = []
     for at, line in lines:
         if line.strip().startswith("{") and "'loss'" in line:
@@ -94,9 +97,9 @@ def run_trl(task: Path, epochs: float, batch_size: int, folder: Path) -> dict[st
     return {**speed(points), "peak_memory_bytes": peak, "macro_f1": score(task, next(iter(OURS)), output)}
 
 
-def measured(command: list[str]) -> tuple[int, list[tuple[float, str]]]:
+def measured(command: list[str], **more: str) -> tuple[int, list[tuple[float, str]]]:
     """Peak resident memory of the child in bytes, and its output lines with the second at which each came."""
-    environment = readme.clean_environment() | {"PYTHONUNBUFFERED": "1", "HF_HUB_OFFLINE": "1"}
+    environment = readme.clean_environment() | {"PYTHONUNBUFFERED": "1", "HF_HUB_OFFLINE": "1", **more}
     process = subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=tempfile.gettempdir()
     )
@@ -140,7 +143,7 @@ def score(task: Path, name: str, adapter: Path) -> dict[str, float]:
 
 
 def table(results: dict[str, dict[str, Any]]) -> str:
-    plain = results["trl sft"]["tokens_per_s"]
+    plain = results[list(PLAIN)[-1]]["tokens_per_s"]
     lines = [f"{'':28}{'tokens/s':>10}{'ratio':>8}{'peak GB':>9}{'last loss':>11}  macro-F1 (95 % interval)"]
     for name, r in results.items():
         f1 = r["macro_f1"]
@@ -155,14 +158,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--epochs", type=float, default=1)
     parser.add_argument("--batch-size", type=int, default=8)
+    names = [*OURS, *PLAIN]
+    parser.add_argument("--systems", nargs="+", choices=names, default=names, help="measure these; keep the others")
     parser.add_argument("--keep", action="store_true", help="write results/readme.json and the READMEs")
     args = parser.parse_args()
     results = {}
     with tempfile.TemporaryDirectory() as temporary:
         task = make_task(Path(temporary) / "tasks", args.epochs, args.batch_size)
-        for name in OURS:
-            results[name] = run_ours(task, name)
-        results["trl sft"] = run_trl(task, args.epochs, args.batch_size, Path(temporary) / "trl")
+        for name in args.systems:
+            if name in OURS:
+                results[name] = run_ours(task, name)
+            else:
+                results[name] = run_trl(task, name, args.epochs, args.batch_size, Path(temporary) / slug(name))
+    kept = readme.read(readme.RESULT).get("training", {})
+    results = {name: results.get(name) or kept["results"][name] for name in names if name in results or kept}
     print(table(results))
     if args.keep:
         from tasklib import runs

@@ -64,9 +64,8 @@ def score_labels(
     ids = [token_ids(tokenizer, prompt) for prompt in prompts]
     answers = [token_ids(tokenizer, completion) for completion in completions]
     first_tokens = [answer[0] for answer in answers]
-    trees = answer_trees(
-        answers, max_nodes=LOGITS_BYTES // (8 * batch_size * model.config.get_text_config().vocab_size)
-    )
+    n_rows, vocabulary = max(1, min(batch_size, len(ids))), model.config.get_text_config().vocab_size
+    trees = answer_trees(answers, max_nodes=LOGITS_BYTES // (8 * n_rows * vocabulary))
     width = max((len(tree.tokens) for tree in trees), default=0)
     prefix = _shared_prefix(model, ids)
     for rows in _batches(ids, batch_size):
