@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
-from tasklib import free_memory, memory, memory_formulas, meta_model, models, schema
+from tasklib import free_memory, live_bytes, memory, memory_formulas, meta_model, models, schema
 from tasklib.documents import Document
 from tasklib.summary import TaskError
+from test_adapters import ARCHITECTURES, MIXTURES, config_of
 from trainable_task import environment
 
 pytestmark = pytest.mark.slow
@@ -105,6 +106,21 @@ def test_a_folder_whose_config_names_no_dtype_has_that_of_its_weights(tiny_moe, 
     unknown = training(config(tmp_path / "nothing"))
     assert unknown.weights_bytes > 1.9 * named
     assert any("float32 is assumed" in note for note in unknown.notes)
+
+
+def test_a_base_that_is_stored_quantized_is_said_to_be_counted_otherwise(tiny_moe, tmp_path):
+    stored = json.loads((tiny_moe / "config.json").read_text())
+    packed = stored | {"quantization_config": {"quant_method": "mxfp4"}}
+    (tmp_path / "config.json").write_text(json.dumps(packed))
+    estimate = training(config(tmp_path))
+    assert estimate.weights_bytes == training(config(tiny_moe)).weights_bytes
+    assert any("mxfp4" in note and "bfloat16" in note for note in estimate.notes)
+
+
+@pytest.mark.parametrize("init", ["pissa", "olora", "gaussian"])
+def test_adapters_that_start_from_the_weights_need_none_to_be_counted(init, tiny_model):
+    plain, started = training(config(tiny_model)), training(config(tiny_model, f"adapter.init_lora_weights={init}"))
+    assert started.adapter_bytes == plain.adapter_bytes and started.notes == ()
 
 
 def test_full_training_is_counted_in_float32_whatever_the_config_names(tiny_moe):
@@ -244,12 +260,12 @@ def allocated_by_the_loss(n_tokens: int, vocabulary: int, hidden: int, dtype: An
     from torch._subclasses.fake_tensor import FakeTensorMode
     from trl.kernels.chunked_logprob import ChunkedLogProbFunction
 
-    live_bytes, _ = meta_model._modes()
+    counter, _ = live_bytes.modes()
     with FakeTensorMode():
         states = torch.empty(n_tokens, hidden, dtype=dtype, requires_grad=True)
         weight = torch.empty(vocabulary, hidden, dtype=dtype)
         targets = torch.zeros(n_tokens, dtype=torch.long)
-        with live_bytes([states, weight, targets]) as live:
+        with counter([states, weight, targets]) as live:
             found = ChunkedLogProbFunction.apply(
                 states, weight, None, targets, 1.0, 32768, None, 1.0, ("log_probs", "entropy", "is_top1")
             )
@@ -296,6 +312,28 @@ def test_the_step_on_the_meta_device_keeps_what_a_real_step_keeps(tiny_model):
             output = body(input_ids=torch.zeros_like(mask), attention_mask=mask, use_cache=False)
         assert output.last_hidden_state.requires_grad
         assert foreseen.kept_bytes == pytest.approx(sum(s.nbytes() for s in saved.values()), rel=0.03)
+
+
+def test_packed_rows_of_a_batch_stand_in_one(tiny_model):
+    found = config(tiny_model, "training.per_device_train_batch_size=3", "training.packing=true")
+    assert training(found, [60, 50, 64, 10], [5] * 4).batch == (1, 174)
+
+
+@pytest.mark.parametrize("name", sorted(ARCHITECTURES))
+@pytest.mark.parametrize("device", ["cpu", "cuda:0"])
+def test_every_architecture_is_traced_and_nothing_is_assumed(name, device, tmp_path, monkeypatch):
+    monkeypatch.setattr(models, "device", lambda: device)
+    config_of(name, dtype="bfloat16").save_pretrained(tmp_path)
+    estimates = {}
+    for settings in ([], ["training.activation_checkpointing=true"]):
+        estimates[len(settings)] = training(config(tmp_path, *settings))
+    answered = memory.estimate_evaluation(config(tmp_path), SCORE, LENGTHS, [3, 4])
+    assert estimates[0].notes == estimates[1].notes == answered.notes == ()
+    assert estimates[1].activations_bytes < estimates[0].activations_bytes
+    assert answered.cache_bytes > 0
+    if name in MIXTURES:
+        experts = training(config(tmp_path, "adapter.train_experts=true"))
+        assert experts.notes == () and experts.adapter_bytes > estimates[0].adapter_bytes
 
 
 def test_a_model_that_cannot_be_traced_is_estimated_by_rule_and_says_so(tiny_model, monkeypatch):

@@ -320,7 +320,7 @@ def test_run_json_has_the_estimate_beside_the_measured_peak(task):
 def test_data_stats_show_what_is_masked_and_what_is_trained(task):
     proof = task.json("models/baseline/data_stats.json")["train"]["mask_proof"]
     assert any("利多<|im_end|>" in sample["trained"] for sample in proof["samples"])
-    assert all("利多<|im_end|>" not in sample["masked"] for sample in proof["samples"])
+    assert all("利多<|im_end|>" not in sample["masked_end"] for sample in proof["samples"])
 
 
 def test_a_loss_that_is_no_number_stops_the_run_with_advice(tiny_model, tmp_path):

@@ -99,7 +99,7 @@ def make_task(folder: Path, model: Path | str, n_rows: int = 60, **sections: Any
             "fields": {"text": "text", "label": "label"},
             "split": {"validation": 0.2, "test": 0.2, "near_duplicates": None},  # one template: all are near
         },
-        "evaluation": {"must_beat": []},
+        "evaluation": {"must_beat": [], "n_few_shot": 0},
     }
     config = {
         "schema_version": 1,

@@ -257,7 +257,7 @@ def _training(record: RunRecord, words: Words) -> list[str]:
     config["base_model"]["id"] = base_name(BaseModelSpec.model_validate(record.config["base_model"]))
     rows = [("method", config["method"])]
     for section in ("base_model", "adapter", "training", "generation"):
-        rows += [(f"{section}.{key}", value) for key, value in config[section].items()]
+        rows += [(f"{section}.{key}", value) for key, value in config[section].items() if value is not None]
     rows += [(words["final"].get(name, name), f"{value:.4f}") for name, value in record.final.items()]
     versions = [(name, version) for name, version in record.environment.items() if name != "platform"]
     header = (words["item"], words["value"])

@@ -85,9 +85,8 @@ def answer_trees(answers: Sequence[Sequence[int]], max_nodes: int) -> list[Answe
     """Trees of at most `max_nodes` nodes (or of one answer) that together hold all answers of several tokens."""
     trees: list[AnswerTree] = []
     nodes: dict[tuple[int, ...], int] = {}
-    for number in sorted(
-        range(len(answers)), key=lambda n: tuple(answers[n])
-    ):  # answers that begin alike come together
+    alike_together = sorted(range(len(answers)), key=lambda number: tuple(answers[number]))
+    for number in alike_together:
         starts = [tuple(answers[number][: end + 1]) for end in range(len(answers[number]) - 1)]
         if not starts:
             continue

@@ -5,23 +5,19 @@ from __future__ import annotations
 
 import functools
 import types
-import warnings
-import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tasklib import adapters, models
+from tasklib import adapters, live_bytes, models
 from tasklib.exit_codes import ExitCode
 from tasklib.schema import BaseModelSpec, RunConfig
 from tasklib.summary import Problem, TaskError
 
 NF4_BLOCK = 64  # weights that share a scale: bitsandbytes' default, Dettmers et al. 2023, section 3
 NF4_SCALE_BLOCK = 256  # scales that share a scale of their own, in double quantisation
-
-LARGEST_ON_HEAP = 2**25  # glibc maps larger blocks by themselves and gives them back at once: mallopt(3)
 
 
 @dataclass(frozen=True)
@@ -72,25 +68,31 @@ def build(config: RunConfig, *, for_training: bool) -> MetaModel:
     TaskError (exit 4) when the config cannot be had, and what `adapters.attach` raises.
     """
     base, notes = _base(config.base_model, full_training=config.adapter.type == "full")
-    quantized = _quantize(base, config) if config.adapter.is_quantized else []
-    of_base = {id(p) for p in base.parameters()}
-    frozen_dtypes = {name: p.dtype for name, p in base.named_parameters()}
-    model = base
-    if config.adapter.type != "full":
-        with _quietly():
-            model = adapters.attach(base, config)
-        if not for_training:
-            _undo_upcast(base, frozen_dtypes, of_base)
-    packed = {id(layer.weight) for layer in quantized}
+    packed = {id(layer.weight) for layer in _quantize(base, config)} if config.adapter.is_quantized else set()
+    dtypes = {id(p): p.dtype for p in base.parameters()}
+    model = base if config.adapter.type == "full" else _attached(base, config)
     everything = list(model.parameters())
-    weights = sum(nf4_bytes(p.numel()) if id(p) in packed else _bytes(p) for p in everything if id(p) in of_base)
+    if not for_training:  # only training widens what is not quantized to fp32
+        for parameter in everything:
+            parameter.data = parameter.data.to(dtypes.get(id(parameter), parameter.dtype))
+    weights = sum(nf4_bytes(p.numel()) if id(p) in packed else _bytes(p) for p in everything if id(p) in dtypes)
     return MetaModel(
         model=model,
         weights_bytes=weights + sum(_bytes(buffer) for buffer in model.buffers()),
-        adapter_bytes=sum(_bytes(p) for p in everything if id(p) not in of_base),
+        adapter_bytes=sum(_bytes(p) for p in everything if id(p) not in dtypes),
         trained=tuple(p for p in everything if p.requires_grad),
         notes=tuple(notes),
     )
+
+
+def _attached(base: Any, config: RunConfig) -> Any:
+    """The adapters of the config, without what starts them from the values of a weight (PiSSA, OLoRA, …)."""
+    spec = config.adapter
+    with live_bytes.quietly():
+        if isinstance(spec.peft_fields.get("init_lora_weights"), str):
+            adapters.place(base, spec)  # for its refusals
+            spec = type(spec)(**{**spec.model_dump(), "init_lora_weights": True})
+        return adapters.attach(base, config.model_copy(update={"adapter": spec}))
 
 
 def nf4_bytes(n_weights: int) -> int:
@@ -114,12 +116,12 @@ def train_step(
     """
     import torch
 
-    with _quietly(), _checkpointed(meta.causal_lm, checkpointing), _tracing(meta.model) as live:
+    with live_bytes.quietly(), _checkpointed(meta.causal_lm, checkpointing), live_bytes.counted(meta.model) as live:
         for parameter in meta.trained:
             parameter.grad = torch.empty_like(parameter) if accumulated else None
-        before = live.bytes
+        before, earlier = live.bytes, live.heap
         hidden = _body(meta.causal_lm.train(), shape, use_cache=False).last_hidden_state
-        kept, heap = live.bytes - before, live.heap
+        kept, heap = live.bytes - before, live.heap - earlier
         head = meta.causal_lm.get_output_embeddings()
         held = torch.empty_like(head.weight) if head is not None and head.weight.requires_grad else None
         hidden.backward(torch.empty_like(hidden))
@@ -133,7 +135,7 @@ def prompt_pass(meta: MetaModel, shape: tuple[int, int]) -> PassPeak:
     """One pass over prompts of `shape` (rows, tokens) without gradients."""
     import torch
 
-    with _tracing(meta.model) as live, torch.no_grad():
+    with live_bytes.counted(meta.model) as live, torch.no_grad():
         output = _body(meta.causal_lm.eval(), shape, use_cache=True)
         tensors = [t for layer in output.past_key_values.layers for t in vars(layer).values()]
         cache = {t.untyped_storage()._cdata: t.untyped_storage().nbytes() for t in tensors if torch.is_tensor(t)}
@@ -244,13 +246,6 @@ def _quantize(model: Any, config: RunConfig) -> list[Any]:
     return layers
 
 
-def _undo_upcast(base: Any, dtypes: dict[str, Any], of_base: set[int]) -> None:
-    """A quantized base that only answers is not prepared for training: what is not quantized stays 16 bit."""
-    before = list(dtypes.values())
-    for parameter, dtype in zip((p for p in base.parameters() if id(p) in of_base), before, strict=True):
-        parameter.data = parameter.data.to(dtype)
-
-
 def _bytes(tensor: Any) -> int:
     return tensor.numel() * tensor.element_size()
 
@@ -270,22 +265,6 @@ def _checkpointed(model: Any, kwargs: dict[str, Any] | None) -> Iterator[None]:
         model.disable_input_require_grads()
 
 
-@contextmanager
-def _tracing(model: Any) -> Iterator[Any]:
-    """Counts the bytes of all tensors that live at once, but those of `model` itself."""
-    live_bytes, as_on_a_device = _modes()
-    with _quietly(), as_on_a_device(), live_bytes([*model.parameters(), *model.buffers()]) as live:
-        yield live
-
-
-@contextmanager
-def _quietly() -> Iterator[None]:
-    """The libraries warn of each other's names; training itself says so once more."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-
-
 @functools.cache
 def _multiply_4bit() -> Any:
     """What bitsandbytes' MatMul4Bit allocates: it saves nothing of its input, and dequantizes the weight both ways."""
@@ -302,73 +281,3 @@ def _multiply_4bit() -> Any:
             return gradient @ torch.empty_like(ctx.weight, dtype=gradient.dtype), None, None
 
     return Multiply
-
-
-@functools.cache
-def _modes() -> tuple[type, type]:
-    """Two of torch's own modes: one sees every operation's result, the other every function before it runs."""
-    import torch
-    from torch.overrides import TorchFunctionMode
-    from torch.utils._python_dispatch import TorchDispatchMode
-    from torch.utils._pytree import tree_leaves
-
-    class LiveBytes(TorchDispatchMode):
-        """Every storage counts from the operation that made it until Python and autograd let go of it."""
-
-        def __init__(self, known: Sequence[Any]) -> None:
-            super().__init__()
-            self.bytes = self.peak = self.heap = 0
-            self.known = {t.untyped_storage()._cdata for t in known}
-            self.living: dict[int, Any] = {}
-
-        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            result = func(*args, **(kwargs or {}))
-            for tensor in tree_leaves(result):
-                if isinstance(tensor, torch.Tensor):
-                    self.add(tensor.untyped_storage())
-            return result
-
-        def add(self, storage: Any) -> None:
-            key, size = storage._cdata, storage.nbytes()
-            if key in self.known or key in self.living:
-                return
-
-            def drop(_: Any) -> None:
-                if self.living.pop(key, None) is not None:
-                    self.bytes -= size
-
-            self.living[key] = weakref.ref(storage, drop)
-            self.bytes += size
-            self.peak = max(self.peak, self.bytes)
-            self.heap += size if size < LARGEST_ON_HEAP else 0
-
-    class AsOnADevice(TorchFunctionMode):
-        """Answers what a tensor without values cannot: is every position a real token? No: the batch is padded. And
-        lets sdpa allocate what its fused kernels do: their output and one float a row and head (Dao et al. 2022,
-        FlashAttention, section 3.1), where torch's meta kernel would spell out the scores."""
-
-        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            if func is torch.Tensor.__bool__:
-                return False
-            if func is torch.nn.functional.scaled_dot_product_attention:
-                return _fused_attention(*args, **(kwargs or {}))
-            return func(*args, **(kwargs or {}))
-
-    class Fused(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx: Any, query: Any, key: Any, value: Any, bias: Any) -> Any:
-            output = query.new_empty(*query.shape[:-1], value.shape[-1])
-            logsumexp = query.new_empty(query.shape[:-1], dtype=torch.float32)
-            ctx.save_for_backward(query, key, value, bias, output, logsumexp)
-            return output
-
-        @staticmethod
-        def backward(ctx: Any, gradient: Any) -> Any:
-            return *(torch.empty_like(tensor) for tensor in ctx.saved_tensors[:3]), None
-
-    def _fused_attention(query: Any, key: Any, value: Any, attn_mask: Any = None, *args: Any, **kwargs: Any) -> Any:
-        if attn_mask is not None and attn_mask.dtype == torch.bool:
-            attn_mask = attn_mask.to(query.dtype)  # each call makes its own: torch's convert_boolean_attn_mask
-        return Fused.apply(query, key, value, attn_mask)
-
-    return LiveBytes, AsOnADevice

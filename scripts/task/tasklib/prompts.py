@@ -292,6 +292,7 @@ def token_ids_of(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
 def prompt_hash(tokenizer: Any, definition: TaskDefinition) -> str:
     """Hash of what the template makes of a fixed question and answer: equal hashes mean equal prompts."""
     messages = [*prefix_messages(definition, []), {"role": "user", "content": instruction(definition) + "\n\n\u241f"}]
+    ensure_template(tokenizer)
     thinking = definition.prompt.enable_thinking
     asked = _apply(tokenizer, messages, thinking, add_generation_prompt=True)  # what a server makes of the question
     rendered = [*render(tokenizer, messages, "\u241e", enable_thinking=thinking), asked]

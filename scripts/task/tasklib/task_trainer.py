@@ -84,7 +84,7 @@ def validation_metrics(
     records = [module.Record(**row["record"]) for row in rows]
     found = rehearsal.answers(definition, config, model, tokenizer, rows)
     scores = module.score([module.gold(r) for r in records], [a.prediction for a in found], definition.task)
-    return {name: float("nan") if value is None else value for name, value in scores.values.items()}
+    return {name: float("nan") if value is None else value for name, value in scores.metrics.items()}
 
 
 def score_only_labelled_positions() -> None:
