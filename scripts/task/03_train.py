@@ -353,7 +353,7 @@ def _rehearse(job: Job, material: Any, after: str) -> Summary:
         asked = (material.definition, config), (material.tokenizer, rows)
         before = rehearsal.answers(*asked[0], model, *asked[1])
         del model
-        reloaded = models.load_trained(config, folder)
+        reloaded = models.load_trained(config, folder, merged=False)  # merging rounds; a loss in saving must show
         rehearsal.require_same_answers(before, rehearsal.answers(*asked[0], reloaded, *asked[1]))
         written = rehearsal.generated(*asked[0], reloaded, *asked[1])
         step_s = rehearsal.step_seconds(folder / "train_log.jsonl")
