@@ -88,9 +88,9 @@ def test_the_first_signal_asks_and_the_second_stops_at_once():
 
 
 def test_a_run_that_the_disk_cannot_hold_is_refused_with_the_sizes(tmp_path):
-    checkpoints.require_disk(tmp_path, trainable=1000, bytes_per_weight=4, n_kept=2)
+    checkpoints.require_disk(tmp_path, trainable=1000, n_kept=2)
     with pytest.raises(TaskError) as caught:
-        checkpoints.require_disk(tmp_path, trainable=10**15, bytes_per_weight=4, n_kept=2)
+        checkpoints.require_disk(tmp_path, trainable=10**15, n_kept=2)
     assert (caught.value.exit_code, caught.value.problems[0].code) == (4, "disk_full")
 
 

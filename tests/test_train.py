@@ -277,6 +277,7 @@ def test_a_rehearsal_goes_the_whole_way_and_leaves_nothing_behind(tiny_model, tm
     task = make_task(tmp_path / "task", tiny_model)
     summary = task.ok("03_train.py", "--rehearse")
     assert summary["counts"]["rows_evaluated"] == 8
+    assert summary["counts"]["steps_of_the_run"] == 5
     assert len(summary["outputs"]["generated"]) == 2
     assert summary["metrics"]["run_at_most_s"] > summary["metrics"]["longest_step_s"] > 0
     assert not (task.folder / "models").exists()
@@ -310,6 +311,8 @@ def test_a_model_that_does_not_fit_is_refused_before_it_is_loaded(tiny_model, tm
     task = make_task(tmp_path / "task", folder)
     outcome = task.run("03_train.py", "--dry-run")
     assert (outcome.code, outcome.summary["errors"][0]["code"]) == (4, "does_not_fit")
+    unchecked = task.ok("03_train.py", "--dry-run", "--no-memory-check")
+    assert unchecked["counts"]["estimated_memory_bytes"] > 4e11
 
 
 def test_run_json_has_the_estimate_beside_the_measured_peak(task):

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import shlex
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -72,11 +71,10 @@ def train(args: argparse.Namespace) -> Summary:
     splits = [split for split in ("train", "validation") if split == "train" or paths.split(split).is_file()]
     rows = {split: conversion.load_split(paths, split)[: args.limit] for split in splits}
     schema.require_trainable(definition, config, has_validation=bool(rows.get("validation")))
-    preparation.require_reporters(config)
     warnings = imbalance.check(definition, config)
     jobs = _jobs(paths, definition, config, config_file, args)
     pending = [job for job in jobs if args.rehearse or not _already_finished(job, args)]
-    flags = _repeated_flags(args)
+    flags = cli.run_flags(args)
     report = {"run": jobs[0].name, "outputs": _outputs(paths, jobs), "next": _command("04_evaluate.py", flags)}
     if not pending:
         return Summary.of("train", "skipped", warnings=warnings, **report)
@@ -111,14 +109,6 @@ def _outputs(paths: Any, jobs: list[Job]) -> dict[str, str]:
 
 def _command(script: str, flags: str) -> str:
     return f"uv run python scripts/{script} {flags}"
-
-
-def _repeated_flags(args: argparse.Namespace) -> str:
-    """The flags that the next command needs too."""
-    flags = ["--config", args.config] + [word for o in args.overrides for word in ("--set", o)]
-    flags += ["--limit", str(args.limit)] if args.limit else []
-    flags += ["--seeds", str(args.seeds)] if args.seeds > 1 else []
-    return shlex.join(flags)
 
 
 def _already_finished(job: Job, args: argparse.Namespace) -> bool:
@@ -224,7 +214,7 @@ def _fit(job: Job, material: Any) -> tuple[Any, dict[str, Any]]:
     arguments = _arguments(config, folder, material)
     broken = checkpoints.remove_broken(folder / "checkpoints")
     preparation.say([f"removed {name}: it was cut off while being written" for name in broken])
-    checkpoints.require_disk(folder, trainable, 4, arguments.save_total_limit or 3)
+    checkpoints.require_disk(folder, trainable, arguments.save_total_limit or 1)  # null keeps all: at least one
     checkpoint = checkpoints.last_whole(folder / "checkpoints")
     log = training_log.TrainingLog(folder / "train_log.jsonl", checkpoint)
     if models.device() == "cpu":
@@ -338,11 +328,10 @@ def _rehearse(job: Job, material: Any, after: str) -> Summary:
 
     Trains on the longest rows, so that the peak of memory and the time of a step are upper bounds.
     """
-    from tasklib import models, preparation, rehearsal, runs
+    from tasklib import inference, models, preparation, rehearsal, runs
 
     fields = job.config.training.trl_fields
     n = 2 * fields["per_device_train_batch_size"] * fields.get("gradient_accumulation_steps", 1)
-    n_rows = len(material.rows["train"])
     small = rehearsal.longest(material, n, n_evaluated=8)
     rows = small.rows.get("validation") or small.rows["train"][:8]
     config = preparation.with_training(job.config, **rehearsal.TRAINING)
@@ -351,13 +340,13 @@ def _rehearse(job: Job, material: Any, after: str) -> Summary:
         folder.mkdir()
         model, outcome = _fit(replace(job, folder=folder, config=config), small)
         asked = (material.definition, config), (material.tokenizer, rows)
-        before = rehearsal.answers(*asked[0], model, *asked[1])
+        before = inference.answered(*asked[0], model, *asked[1])
         del model
         reloaded = models.load_trained(config, folder, merged=False)  # merging rounds; a loss in saving must show
-        rehearsal.require_same_answers(before, rehearsal.answers(*asked[0], reloaded, *asked[1]))
+        rehearsal.require_same_answers(before, inference.answered(*asked[0], reloaded, *asked[1]))
         written = rehearsal.generated(*asked[0], reloaded, *asked[1])
         step_s = rehearsal.step_seconds(folder / "train_log.jsonl")
-    steps = runs.total_steps(job.config, n_rows)
+    steps = runs.total_steps(job.config, len(material.examples["train"]))  # sequences, where rows are packed
     counts = {
         "rows_trained": len(small.rows["train"]),
         "rows_evaluated": len(rows),

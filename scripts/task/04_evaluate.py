@@ -71,11 +71,6 @@ class Job:
     data: Any
     name: str
 
-    @property
-    def flags(self) -> str:
-        """The flags that name the run again, for the next command."""
-        return f"--config {self.args.config}" + (f" --limit {self.args.limit}" if self.args.limit else "")
-
 
 def evaluate(args: argparse.Namespace) -> Summary:
     from tasklib import conversion, evaluation, runs, schema
@@ -120,7 +115,7 @@ def _evaluate_run(job: Job) -> Summary:
     from tasklib import evaluation, systems
 
     runs_of_seeds = systems.finished_runs(
-        job.paths, job.definition, job.config, job.name, job.args.seeds or 1, job.flags
+        job.paths, job.definition, job.config, job.name, job.args.seeds or 1, cli.run_flags(job.args)
     )
     identities = [evaluation.run_identity(job.definition, r.config, job.data, r.record) for r in runs_of_seeds]
     identity, folder = evaluation.identity_of_seeds(identities), job.paths.benchmark(job.name, job.args.split)
@@ -248,7 +243,7 @@ def _system(job: Job) -> tuple[Any, list[Problem]]:
 
     if job.args.backend == "vllm":
         backends.require_vllm(job.config)
-        (run,) = systems.finished_runs(job.paths, job.definition, job.config, job.name, 1, job.flags)
+        (run,) = systems.finished_runs(job.paths, job.definition, job.config, job.name, 1, cli.run_flags(job.args))
         return systems.vllm_run(job.paths, job.definition, run), []
     args, key = job.args, os.environ.get("OPENAI_API_KEY") or None
     with backends.in_own_words():
@@ -291,7 +286,7 @@ def _baselines_summary(job: Job) -> Summary:
         counts={"rows": len(job.data.rows)},
         metrics={n: _columns(job, result.metrics) for n, result in found.items()},
         outputs={n: job.paths.shown(folder) for n, folder in folders.items()},
-        next=f"uv run python scripts/03_train.py --config {job.args.config}",
+        next=f"uv run python scripts/03_train.py {cli.run_flags(job.args)}",
     )
 
 
@@ -299,9 +294,8 @@ def _summary(job: Job, result: Any, folder: Any, warnings: list[Problem], *, ski
     """Status gate_failed (exit 5) when the gate was not met, also when that was found by an earlier call."""
     is_run = job.args.backend == "transformers"
     name = job.name if is_run else f"served/{folder.parent.name}"
-    seeds = f" --seeds {job.args.seeds}" if job.args.seeds else ""
     if result is None:
-        after = f"uv run python scripts/04_evaluate.py {job.flags} --split {job.args.split}{seeds}"
+        after = f"uv run python scripts/04_evaluate.py {cli.run_flags(job.args)} --split {job.args.split}"
         return Summary.of(
             "evaluate", run=name, warnings=warnings, next=after if is_run else "the same command without --dry-run"
         )
@@ -312,7 +306,7 @@ def _summary(job: Job, result: Any, folder: Any, warnings: list[Problem], *, ski
         for reason in (found.gate.reasons if failed else [])
     ]
     warnings = warnings + [Problem(code="metric", message=text) for text in found.warnings]
-    after = f"uv run python scripts/04_evaluate.py {job.flags} --split test{seeds}"
+    after = f"uv run python scripts/04_evaluate.py {cli.run_flags(job.args)} --split test"
     if failed or not is_run:
         after = f"open {job.paths.shown(folder / 'report.html')}"
     elif job.args.split == "test":

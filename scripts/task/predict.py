@@ -57,12 +57,9 @@ def predict(args: argparse.Namespace) -> Summary:
     conversations, shortened = tokenized.fitted(tokenizer, definition, config, asked)
     model = models.load_trained(config, paths.run(name))
     prior = _prior(paths, definition, config, args.limit)
-    answers: list[Any] = [None] * len(asked)
+    batches = inference.answers(definition, config, model, tokenizer, conversations, prior)
     with progress.bar("predict", len(asked), "text") as bar:
-        for positions, batch in inference.answers(definition, config, model, tokenizer, conversations, prior):
-            for position, answer in zip(positions, batch, strict=True):
-                answers[position] = answer
-            bar.update(len(positions))
+        answers = inference.in_order(progress.counted(batches, bar), len(asked))
     rows = [
         {
             "text": definition.task_type.text_of(definition.task_type.Record(**row["record"])),

@@ -34,17 +34,6 @@ sys.path.insert(0, str(BUNDLE / "scripts" / "task"))
 SYSTEMS = ("plain loop", "generate", "score")
 
 
-def make_task(folder: Path) -> Path:
-    """The bundled example, converted."""
-    create = [sys.executable, str(BUNDLE / "scripts/create_task.py"), "--tasks-dir", str(folder), "--answers"]
-    answers = BUNDLE / "templates/examples/financial-sentiment/answers.yaml"
-    subprocess.run([*create, str(answers)], check=True, stdout=subprocess.DEVNULL)
-    task = folder / "demo-financial-sentiment"
-    convert = [sys.executable, str(task / "scripts/02_convert_format.py")]
-    subprocess.run(convert, check=True, stdout=subprocess.DEVNULL)
-    return task
-
-
 def measure(system: str, args: argparse.Namespace) -> dict[str, Any]:
     """One system in this process: rows/s, peak bytes and its predictions."""
     from tasklib import conversion, models, schema
@@ -115,11 +104,8 @@ def ours(definition: Any, config: Any, run: Path | None, system: str) -> Callabl
     model = models.load_trained(config, run) if run else models.load_base(config).eval()
 
     def answer(conversations: list[Any]) -> list[Any]:
-        found: list[Any] = [None] * len(conversations)
-        for rows, answers in inference.answers(definition, config, model, tokenizer, conversations):
-            for row, given in zip(rows, answers, strict=True):
-                found[row] = given.prediction
-        return found
+        batches = inference.answers(definition, config, model, tokenizer, conversations)
+        return [given.prediction for given in inference.in_order(batches, len(conversations))]
 
     return answer
 
@@ -186,7 +172,7 @@ def main() -> None:
         return
     runs: dict[str, list[dict[str, Any]]] = {system: [] for system in SYSTEMS}
     with tempfile.TemporaryDirectory() as temporary:
-        task = args.task_dir or make_task(Path(temporary))
+        task = args.task_dir or readme.example_task(Path(temporary))
         for _ in range(args.repeats):
             for system in SYSTEMS:
                 runs[system].append(measured(system, task, args))

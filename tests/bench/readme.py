@@ -27,7 +27,19 @@ from typing import Any
 BUNDLE = Path(__file__).resolve().parent.parent.parent
 RESULT = Path(__file__).parent / "results" / "readme.json"
 READMES = ("README.md", "README.zh-TW.md")
-SYSTEMS = ("majority", "tfidf_logreg", "zero_shot-builtin-smollm2-135m", "baseline")
+BASE = "builtin-smollm2-135m"
+SYSTEMS = ("majority", "tfidf_logreg", f"zero_shot-{BASE}", f"few_shot-{BASE}", "baseline")
+
+
+def example_task(folder: Path) -> Path:
+    """The bundled example, created in `folder` and converted."""
+    answers = BUNDLE / "templates/examples/financial-sentiment/answers.yaml"
+    create = [sys.executable, str(BUNDLE / "scripts/create_task.py"), "--tasks-dir", str(folder), "--answers"]
+    subprocess.run([*create, str(answers)], check=True, stdout=subprocess.DEVNULL)
+    task = folder / "demo-financial-sentiment"
+    convert = [sys.executable, str(task / "scripts/02_convert_format.py")]
+    subprocess.run(convert, check=True, stdout=subprocess.DEVNULL)
+    return task
 
 
 def measure_quickstart(folder: Path) -> dict[str, Any]:

@@ -43,11 +43,8 @@ OURS = {
 
 
 def make_task(folder: Path, epochs: float, batch_size: int) -> Path:
-    """The bundled example, converted."""
-    command = [sys.executable, str(BUNDLE / "scripts/create_task.py"), "--tasks-dir", str(folder), "--answers"]
-    subprocess.run([*command, str(BUNDLE / "templates/examples/financial-sentiment/answers.yaml")], check=True)
-    task = folder / "demo-financial-sentiment"
-    subprocess.run([sys.executable, str(task / "scripts/02_convert_format.py")], check=True)
+    """The bundled example with a config for each way of ours."""
+    task = readme.example_task(folder)
     config = yaml.safe_load((task / "configs/baseline.yaml").read_text(encoding="utf-8"))
     training = {"num_train_epochs": epochs, "per_device_train_batch_size": batch_size, "logging_steps": LOGGING_STEPS}
     training |= {"learning_rate": 1e-3, "max_length": 192, "eval_strategy": "no", "save_strategy": "no"}
@@ -123,7 +120,7 @@ def speed(points: list[tuple[float, float, float]]) -> dict[str, Any]:
 
 def score(task: Path, name: str, adapter: Path) -> dict[str, float]:
     """Macro-F1 of an adapter on validation and test rows together, with its interval: one code for all."""
-    from tasklib import bootstrap, conversion, models, rehearsal, schema
+    from tasklib import bootstrap, conversion, inference, models, schema
     from tasklib.paths import task_paths
 
     paths = task_paths(task)
@@ -134,7 +131,7 @@ def score(task: Path, name: str, adapter: Path) -> dict[str, float]:
     run.mkdir(exist_ok=True)
     shutil.copytree(adapter, run / "adapter", dirs_exist_ok=True)
     model, tokenizer = models.load_trained(config, run), models.load_tokenizer(config.base_model)
-    found = rehearsal.answers(definition, config, model, tokenizer, rows)
+    found = inference.answered(definition, config, model, tokenizer, rows)
     module = definition.task_type
     golds = [module.gold(module.Record(**row["record"])) for row in rows]
     counts = module.count(golds, [a.prediction for a in found], definition.task)

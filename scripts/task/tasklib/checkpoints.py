@@ -90,13 +90,13 @@ def stop_softly() -> Iterator[StopRequest]:
             signal.signal(number, handler)
 
 
-def require_disk(folder: Path, trainable: int, bytes_per_weight: int, n_kept: int) -> None:
+def require_disk(folder: Path, trainable: int, n_kept: int) -> None:
     """Raises TaskError (exit 4) when the disk cannot hold the checkpoints and the result.
 
-    A checkpoint holds the trained weights and AdamW's two moments of the same type; one more than `n_kept` exists for a
-    moment, because the Trainer deletes the oldest only after the newest is written.
+    A checkpoint holds the trained weights and AdamW's two moments, in float32 as everything that is trained; one
+    more than `n_kept` exists for a moment, because the Trainer deletes the oldest only after the newest is written.
     """
-    needed = trainable * bytes_per_weight * (3 * (n_kept + 1) + 1) + 50_000_000  # tokenizer files, logs, curves
+    needed = trainable * 4 * (3 * (n_kept + 1) + 1) + 50_000_000  # tokenizer files, logs, curves
     free = shutil.disk_usage(folder).free
     if free < needed:
         problem = Problem(

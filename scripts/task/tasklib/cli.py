@@ -11,6 +11,7 @@ import dataclasses
 import difflib
 import io
 import os
+import shlex
 import signal
 import sys
 import traceback
@@ -78,6 +79,14 @@ def add_run_flags(parser: Parser) -> None:
     parser.add_argument(
         "--limit", type=positive_int, metavar="N", help="use the first N rows; the run is kept apart as <run>.limitN"
     )
+
+
+def run_flags(args: argparse.Namespace) -> str:
+    """The flags that name the same run again, for the next command."""
+    flags = ["--config", args.config] + [word for o in args.overrides for word in ("--set", o)]
+    flags += ["--limit", str(args.limit)] if args.limit else []
+    n_seeds = getattr(args, "seeds", None) or 1
+    return shlex.join([*flags, "--seeds", str(n_seeds)] if n_seeds > 1 else flags)
 
 
 def positive_int(text: str) -> int:

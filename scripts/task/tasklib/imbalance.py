@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from tasklib import length_grouping
 from tasklib.exit_codes import ExitCode
 from tasklib.schema import ImbalanceSpec, RunConfig, TaskDefinition
 from tasklib.summary import Problem, TaskError
@@ -144,7 +145,9 @@ class BalancedSampler:
         random = np.random.default_rng([self.seed, self.epoch])
         if self.lengths is None:
             return iter(np.array(drawn)[random.permutation(n)].tolist())
-        return iter(self._by_length(drawn, int(random.integers(2**31))))
+        lengths = [self.lengths[row] for row in drawn]
+        order = length_grouping.order(lengths, self.batch_size, int(random.integers(2**31)))
+        return iter([drawn[position] for position in order])
 
     def _row(self, label: int, draw: int) -> int:
         """The row of a label's draw; the order of its current pass is kept until the next."""
@@ -153,15 +156,6 @@ class BalancedSampler:
         if self._orders.get(label, (-1, None))[0] != current:
             self._orders[label] = current, np.random.default_rng([self.seed, label, current]).permutation(rows)
         return int(self._orders[label][1][position])
-
-    def _by_length(self, drawn: list[int], seed: int) -> list[int]:
-        """Transformers' own grouping (LengthGroupedSampler): shuffled, then sorted within up to 50 batches."""
-        import torch
-        from transformers.trainer_pt_utils import get_length_grouped_indices
-
-        lengths = [self.lengths[row] for row in drawn]
-        order = get_length_grouped_indices(lengths, self.batch_size, generator=torch.Generator().manual_seed(seed))
-        return [drawn[position] for position in order]
 
 
 def balanced_sampler(

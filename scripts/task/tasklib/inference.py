@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tasklib import decoding, imbalance, prompts
+from tasklib import decoding, imbalance, prompts, tokenized
 from tasklib.exit_codes import ExitCode
 from tasklib.schema import RunConfig, TaskDefinition
 from tasklib.summary import Problem, TaskError
@@ -54,6 +54,23 @@ def answers(
     _require_context(model, tokenizer, rendered, 0 if is_scored else config.generation.max_new_tokens)
     by_decoding = _by_score if is_scored else _by_generation
     yield from by_decoding(definition, config, model, tokenizer, rendered, conversations[0], prior)
+
+
+def answered(
+    definition: TaskDefinition, config: RunConfig, model: Any, tokenizer: Any, rows: Sequence[dict[str, Any]]
+) -> list[Answer]:
+    """Rows of a split -> the model's answers, in order, with the prompt fitted as in training."""
+    conversations, _ = tokenized.fitted(tokenizer, definition, config, rows)
+    return in_order(answers(definition, config, model, tokenizer, conversations), len(rows))
+
+
+def in_order(batches: Iterable[tuple[Sequence[int], Sequence[Any]]], n: int) -> list[Any]:
+    """Batches of (positions, values), as they come, -> the `n` values by position."""
+    found: list[Any] = [None] * n
+    for positions, batch in batches:
+        for position, value in zip(positions, batch, strict=True):
+            found[position] = value
+    return found
 
 
 def _by_score(

@@ -12,9 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tasklib import adapters, live_bytes, models
-from tasklib.exit_codes import ExitCode
 from tasklib.schema import BaseModelSpec, RunConfig
-from tasklib.summary import Problem, TaskError
 
 NF4_BLOCK = 64  # weights that share a scale: bitsandbytes' default, Dettmers et al. 2023, section 3
 NF4_SCALE_BLOCK = 256  # scales that share a scale of their own, in double quantisation
@@ -156,7 +154,7 @@ def _base(spec: BaseModelSpec, *, full_training: bool) -> tuple[Any, list[str]]:
 
     models.quiet_libraries()
     attention = models.attention(spec)
-    try:
+    with models.explained(spec):
         hub = {"revision": spec.revision, "trust_remote_code": spec.trust_remote_code}
         found = AutoConfig.from_pretrained(models.location(spec), **hub)
         dtype, notes = _dtype(spec, found, full_training=full_training)
@@ -170,14 +168,6 @@ def _base(spec: BaseModelSpec, *, full_training: bool) -> tuple[Any, list[str]]:
                 attn_implementation="sdpa" if attention.startswith("flash") else attention,
                 trust_remote_code=spec.trust_remote_code,
             )
-    except (OSError, ValueError, ImportError) as error:
-        problem = Problem(
-            code="model_unavailable",
-            message=f"the config of {spec.id} could not be used: {str(error).strip().splitlines()[0]}",
-            field="base_model.id",
-            hint="check the id, the network and `hf auth login`; offline: builtin:smollm2-135m or a local path",
-        )
-        raise TaskError(ExitCode.PREREQUISITE, [problem]) from error
     model._unpads = attention.startswith("flash")
     return model, notes
 

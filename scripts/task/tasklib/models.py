@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import warnings
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +44,7 @@ def load_tokenizer(spec: BaseModelSpec) -> Any:
     from transformers import AutoTokenizer
 
     quiet_libraries()
-    with _explained(spec):
+    with explained(spec):
         tokenizer = AutoTokenizer.from_pretrained(
             location(spec), revision=spec.revision, trust_remote_code=spec.trust_remote_code
         )
@@ -73,7 +75,7 @@ def load_base(config: RunConfig) -> Any:
             bnb_4bit_use_double_quant=True,
             bnb_4bit_compute_dtype=compute_dtype,
         )
-    with _explained(spec):
+    with explained(spec):
         return AutoModelForCausalLM.from_pretrained(
             location(spec),
             revision=spec.revision,
@@ -234,7 +236,7 @@ def _has_sdpa(spec: BaseModelSpec) -> bool:
     """What transformers says of the model's class; gpt-oss, for one, has attention sinks and no sdpa."""
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
 
-    with _explained(spec):
+    with explained(spec):
         config = AutoConfig.from_pretrained(
             location(spec), revision=spec.revision, trust_remote_code=spec.trust_remote_code
         )
@@ -242,21 +244,18 @@ def _has_sdpa(spec: BaseModelSpec) -> bool:
     return known is None or known._supports_sdpa
 
 
-class _explained:
-    """Turns the loaders' many exceptions into one problem with a next step."""
-
-    def __init__(self, spec: BaseModelSpec) -> None:
-        self.spec = spec
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, OSError | ValueError | ImportError) and not isinstance(error, TaskError):
-            problem = Problem(
-                code="model_unavailable",
-                message=f"{self.spec.id} could not be loaded: {str(error).strip().splitlines()[0]}",
-                field="base_model.id",
-                hint="check the id, the network and `hf auth login`; offline: builtin:smollm2-135m or a local path",
-            )
-            raise TaskError(ExitCode.PREREQUISITE, [problem]) from error
+@contextlib.contextmanager
+def explained(spec: BaseModelSpec) -> Iterator[None]:
+    """Turns the loaders' many exceptions into one problem with a next step: TaskError (exit 4)."""
+    try:
+        yield
+    except TaskError:
+        raise
+    except (OSError, ValueError, ImportError) as error:
+        problem = Problem(
+            code="model_unavailable",
+            message=f"{spec.id} could not be loaded: {str(error).strip().splitlines()[0]}",
+            field="base_model.id",
+            hint="check the id, the network and `hf auth login`; offline: builtin:smollm2-135m or a local path",
+        )
+        raise TaskError(ExitCode.PREREQUISITE, [problem]) from error

@@ -50,9 +50,10 @@ def prepare(
     *,
     check_memory: bool,
 ) -> Material:
-    """Tokenizes, proves the mask, estimates memory. Raises TaskError (exit 3 for rows, exit 4 for memory)."""
+    """Tokenizes, proves the mask, estimates memory. Raises TaskError: exit 3 for rows, 4 for memory and packages."""
     from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
+    _require_reporters(config)
     tokenizer = models.load_tokenizer(config.base_model)
     collate: Any = DataCollatorForLanguageModeling(pad_token_id=tokenizer.pad_token_id)
     encoded = {split: tokenized.encode(tokenizer, definition, config, part) for split, part in rows.items() if part}
@@ -67,14 +68,15 @@ def prepare(
         say(proof.lines() if split == "train" else [])
         found = tokenized.statistics(part, len(encoded[split].shortened))
         statistics[split] = {**found, "mask_proof": proof.to_json()}
+    rows_alone = [row for part in examples.values() for row in part]  # what is evaluated is never packed
     if config.training.trl_fields.get("packing"):
         examples["train"] = packing.pack(examples["train"], config.training.max_length)
         collate = packing.collator(tokenizer.pad_token_id)
-    decided, estimate = _memory(definition, config, examples, resumed, check_memory=check_memory)
+    decided, estimate = _memory(definition, config, examples, rows_alone, resumed, check_memory=check_memory)
     return Material(paths, definition, rows, examples, tokenizer, collate, statistics, estimate, decided)
 
 
-def require_reporters(config: RunConfig) -> None:
+def _require_reporters(config: RunConfig) -> None:
     """Raises TaskError (exit 4) where `training.report_to` names a tracker whose package is not installed, and exit 2
     where it names none that transformers knows: both would otherwise be found after the model is loaded."""
     from transformers.integrations import integration_utils
@@ -101,14 +103,14 @@ def _memory(
     definition: TaskDefinition,
     config: RunConfig,
     examples: Mapping[str, Rows],
+    rows_alone: Rows,
     resumed: RunRecord | None,
     *,
     check_memory: bool,
 ) -> tuple[dict[str, Any], memory.Estimate]:
     """Estimates the peak, prints it beside what is free, and decides about activation checkpointing where the config
     does not: it costs about a third more time, so only where memory wants it. A resumed run keeps what was decided."""
-    lengths = [len(row["input_ids"]) for part in examples.values() for row in part]
-    n_trained = [sum(label >= 0 for label in row["labels"]) for part in examples.values() for row in part]
+    lengths, n_trained = _lengths([row for part in examples.values() for row in part])
     free = free_memory.free_bytes(models.device())
     before = resumed.decided.get("activation_checkpointing") if resumed else None
     wanted = config.training.trl_fields.get("activation_checkpointing", before)
@@ -120,9 +122,15 @@ def _memory(
     say([*estimate.lines(), f"free: {free / 1e9:.1f} GB"])
     if check_memory:
         memory.require_fit(tried, lengths, n_trained, free)
+        lengths, n_trained = _lengths(rows_alone)
         memory.require_evaluation_fit(config, definition, lengths, sorted(set(n_trained)), free)
     attention = models.attention(config.base_model)
     return {"activation_checkpointing": checkpointing, "attn_implementation": attention}, estimate
+
+
+def _lengths(examples: Rows) -> tuple[list[int], list[int]]:
+    """Tokens of each sequence, and how many of them are trained on."""
+    return [len(row["input_ids"]) for row in examples], [sum(n >= 0 for n in row["labels"]) for row in examples]
 
 
 def with_decided(config: RunConfig, decided: Mapping[str, Any]) -> RunConfig:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 
@@ -16,3 +16,10 @@ def bar(what: str, total: int, unit: str) -> Iterator[Any]:
     interval_s = 0.1 if sys.stderr.isatty() else 10.0
     with tqdm(total=total, desc=what, unit=unit, file=sys.stderr, mininterval=interval_s, maxinterval=interval_s) as it:
         yield it
+
+
+def counted(batches: Iterable[tuple[Sequence[int], Any]], bar: Any) -> Iterator[tuple[Sequence[int], Any]]:
+    """The same batches of (positions, values), each counted on the bar when it has been used."""
+    for positions, values in batches:
+        yield positions, values
+        bar.update(len(positions))

@@ -37,18 +37,6 @@ def longest(material: Material, n: int, n_evaluated: int) -> Material:
     return replace(material, rows=part(material.rows), examples=part(material.examples))
 
 
-def answers(
-    definition: TaskDefinition, config: RunConfig, model: Any, tokenizer: Any, rows: Sequence[dict[str, Any]]
-) -> list[inference.Answer]:
-    """The model's answers to some rows by the definition's decoding, in order."""
-    conversations, _ = tokenized.fitted(tokenizer, definition, config, rows)
-    found: list[inference.Answer] = [None] * len(rows)
-    for positions, batch in inference.answers(definition, config, model.eval(), tokenizer, conversations):
-        for position, answer in zip(positions, batch, strict=True):
-            found[position] = answer
-    return found
-
-
 def require_same_answers(before: Sequence[inference.Answer], after: Sequence[inference.Answer]) -> None:
     """Raises TaskError (exit 4) when the reloaded model answers otherwise than the one that was saved."""
     for number, (one, other) in enumerate(zip(before, after, strict=True), start=1):
@@ -78,16 +66,9 @@ def generated(
     conversations, _ = tokenized.fitted(tokenizer, definition, config, rows[:2])
     thinking = definition.prompt.enable_thinking
     rendered = [prompts.render_prompt(tokenizer, c, enable_thinking=thinking) for c in conversations]
-    marker = "\u241e"
-    completion = prompts.render_completion(tokenizer, conversations[0], marker, enable_thinking=thinking)
-    end_of_turn = completion.removeprefix(marker)
-    texts = [""] * len(rendered)
-    for positions, batch in decoding.generate(
-        model, tokenizer, rendered, end_of_turn, config.generation.max_new_tokens, batch_size=2
-    ):
-        for position, text in zip(positions, batch, strict=True):
-            texts[position] = text
-    return texts
+    end = prompts.end_of_turn(tokenizer, conversations[0], enable_thinking=thinking)
+    batches = decoding.generate(model, tokenizer, rendered, end, config.generation.max_new_tokens, batch_size=2)
+    return inference.in_order(batches, len(rendered))
 
 
 def step_seconds(log: Path) -> float:

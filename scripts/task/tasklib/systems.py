@@ -82,14 +82,12 @@ def by_model(
 
     def ask(todo: list[int]) -> Answers:
         model, still_open = load(), set(todo)
-        return (in_order(model, segment) for segment in segments if segment[0] in still_open)
+        return (answer(model, segment) for segment in segments if segment[0] in still_open)
 
-    def in_order(model: Any, segment: list[int]) -> tuple[list[int], list[Answer]]:
+    def answer(model: Any, segment: list[int]) -> tuple[list[int], list[Answer]]:
         asked = [conversations[row] for row in segment]
-        found = dict.fromkeys(range(len(segment)))
-        for positions, batch in inference.answers(definition, config, model, tokenizer, asked, prior):
-            found.update(zip(positions, batch, strict=True))
-        return segment, list(found.values())
+        batches = inference.answers(definition, config, model, tokenizer, asked, prior)
+        return segment, inference.in_order(batches, len(segment))
 
     return ask
 
@@ -225,7 +223,7 @@ class FinishedRun:
 def finished_runs(
     paths: TaskPaths, definition: TaskDefinition, config: RunConfig, name: str, n: int, flags: str
 ) -> list[FinishedRun]:
-    """The run `name` and its n - 1 further seeds; `flags` name its config on a command line. Raises TaskError (exit 4)
+    """The run `name` and its n - 1 further seeds; `flags` name them on a command line. Raises TaskError (exit 4)
     naming all that are missing, (exit 2) for one that was made from something else."""
     names = runs.seed_runs(name, config.training.seed, n)
     records = [runs.read_record(paths.run(run)) for run, _ in names]
@@ -240,7 +238,7 @@ def finished_runs(
         if record is None or record.status != "finished"
     ]
     if problems:
-        command = f"uv run python scripts/03_train.py {flags}" + (f" --seeds {n}" if n > 1 else "")
+        command = f"uv run python scripts/03_train.py {flags}"
         command += " --resume" if any(record and record.status != "finished" for record in records) else ""
         raise TaskError(ExitCode.PREREQUISITE, problems, next=command)
     found = []

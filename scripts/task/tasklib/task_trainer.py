@@ -2,41 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
-
-from tasklib import imbalance, rehearsal
+from tasklib import imbalance, inference, length_grouping
 from tasklib.schema import RunConfig, TaskDefinition
-
-
-@dataclass
-class GroupedByLength:
-    """Row numbers of an epoch in which rows of like length stand together, as transformers' LengthGroupedSampler has
-    them, but by (seed, epoch) alone: that one draws from the global random numbers, which stand elsewhere when a run is
-    resumed in the middle of an epoch."""
-
-    lengths: Sequence[int]
-    batch_size: int
-    seed: int
-    epoch: int = 0
-
-    def __len__(self) -> int:
-        return len(self.lengths)
-
-    def set_epoch(self, epoch: int) -> None:
-        """Called by accelerate's data loader before each epoch."""
-        self.epoch = epoch
-
-    def __iter__(self) -> Iterator[int]:
-        import torch
-        from transformers.trainer_pt_utils import get_length_grouped_indices
-
-        seed = int(np.random.default_rng([self.seed, self.epoch]).integers(2**63))
-        generator = torch.Generator().manual_seed(seed)
-        return iter(get_length_grouped_indices(self.lengths, self.batch_size, generator=generator))
 
 
 def task_trainer(config: RunConfig, labels: Sequence[str] | None, metrics_of: Callable[[Any], dict] | None) -> type:
@@ -61,11 +31,11 @@ def task_trainer(config: RunConfig, labels: Sequence[str] | None, metrics_of: Ca
         def _get_train_sampler(self, train_dataset: Any = None) -> Any:
             args, by_length = self.args, self.args.train_sampling_strategy == "group_by_length"
             lengths = [len(ids) for ids in self.train_dataset["input_ids"]] if by_length else None
+            rows_at_once = args.train_batch_size * args.gradient_accumulation_steps
             if config.imbalance.sampling == "class_balanced":
-                return imbalance.balanced_sampler(labels, args.seed, lengths=lengths, batch_size=args.train_batch_size)
+                return imbalance.balanced_sampler(labels, args.seed, lengths=lengths, batch_size=rows_at_once)
             if by_length:
-                rows_at_once = args.train_batch_size * args.gradient_accumulation_steps
-                return GroupedByLength(lengths, rows_at_once, args.seed)
+                return length_grouping.GroupedByLength(lengths, rows_at_once, args.seed)
             return super()._get_train_sampler(train_dataset)
 
         def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **kwargs: Any) -> Any:
@@ -82,7 +52,7 @@ def validation_metrics(
     """Every metric of the task on these rows by the definition's decoding; NaN where undefined."""
     module = definition.task_type
     records = [module.Record(**row["record"]) for row in rows]
-    found = rehearsal.answers(definition, config, model, tokenizer, rows)
+    found = inference.answered(definition, config, model, tokenizer, rows)
     scores = module.score([module.gold(r) for r in records], [a.prediction for a in found], definition.task)
     return {name: float("nan") if value is None else value for name, value in scores.metrics.items()}
 
