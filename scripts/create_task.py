@@ -213,7 +213,7 @@ def _fail(args: argparse.Namespace, given: Given, problems: list[Problem], **rep
 def _check(args: argparse.Namespace, given: Given, definition: dict[str, Any]) -> Checked:
     """Renders and checks every document. Raises TaskError (exit 2) with everything that is wrong."""
     from creation import answers, rendering
-    from tasklib import builtin
+    from tasklib.model import builtin
 
     problems = [problem] if (problem := answers.name_problem(definition.get("name"))) else []
     if problem:

@@ -67,8 +67,10 @@ def list_tasks(args: argparse.Namespace) -> Any:
 
 def describe(folder: Path) -> dict[str, Any]:
     """One task: type, data files, runs with their status and validation score, the best of them, the next step."""
-    from tasklib import metrics, runs, schema
+    from tasklib import schema
     from tasklib.paths import TaskPaths
+    from tasklib.scoring import metrics
+    from tasklib.training import runs
 
     paths = TaskPaths(folder)
     definition = schema.load_definition(paths.definition, str(paths.definition))

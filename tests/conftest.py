@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
 import pytest
+
+# as the scripts set it for themselves, before torch is imported
+os.environ |= {"HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": "", "OMP_WAIT_POLICY": "PASSIVE"}
+os.environ |= {"GOMP_SPINCOUNT": "20000", "TOKENIZERS_PARALLELISM": "false"}
+os.environ.pop("HF_TOKEN", None)
 
 BUNDLE = Path(__file__).resolve().parent.parent
 for folder in (BUNDLE / "scripts" / "task", BUNDLE / "scripts", BUNDLE / "tests"):
@@ -25,7 +31,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import torch
     from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-    from tasklib import builtin
+    from tasklib.model import builtin
 
     tokenizer = AutoTokenizer.from_pretrained(builtin.folder("builtin:smollm2-135m"))
     torch.manual_seed(0)

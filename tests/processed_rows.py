@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tasklib import prompts
 from tasklib.documents import parse_yaml
+from tasklib.model import prompts
 from tasklib.schema import RunConfig, check_definition
 from tasklib.summary import TaskError
 from tasklib.task_types import classification

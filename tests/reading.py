@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from task_folder import write
-from tasklib import encodings
-from tasklib.records import Remark, Row, read_file
+from tasklib.reading import encodings
+from tasklib.reading.records import Remark, Row, read_file
 from tasklib.schema import FileSpec
 from tasklib.summary import Problem
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from tasklib import adapters, model_parts
 from tasklib.exit_codes import ExitCode
+from tasklib.model import adapters, model_parts
 from tasklib.schema import AdapterSpec, BaseModelSpec, RunConfig
 from tasklib.summary import TaskError
 

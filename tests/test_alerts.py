@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from tasklib import alerts
+from tasklib.training import alerts
 
 
 def log_of(

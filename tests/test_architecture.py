@@ -476,3 +476,34 @@ def test_no_file_names_a_path_of_somebody_s_machine():
         if MACHINE_PATH.search(line)
     ]
     assert places == []
+
+
+# --- the rooms of tasklib ---
+
+
+def rooms_in_order() -> list[str]:
+    """The rooms as CONTRIBUTING.md lists them."""
+    page = (BUNDLE / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    return re.findall(r"^\| `(\w+)/` \|", page[page.index("In `tasklib`") :], flags=re.M)
+
+
+def room_of(path: Path) -> str:
+    return path.parent.name if path.parent.name != "tasklib" else ""
+
+
+def rooms_known(path: Path) -> set[str]:
+    """Rooms of which a module imports something, anywhere in its text."""
+    parts = [name.split(".") for name in imported(tree_of(path), at_top=False) if name.startswith("tasklib.")]
+    return {found[1] for found in parts if (SCRIPTS / "task" / "tasklib" / found[1]).is_dir()} - {room_of(path)}
+
+
+@pytest.mark.parametrize("path", LIBRARY, ids=name_of)
+def test_a_room_knows_only_rooms_above_it_and_what_stands_outside_knows_no_room(path):
+    order = rooms_in_order()
+    above = order[: order.index(room_of(path))] if room_of(path) else ["task_types"] if path.stem == "schema" else []
+    assert rooms_known(path) <= set(above)
+
+
+def test_the_reader_of_rooms_sees_them():
+    assert "model" in rooms_known(SCRIPTS / "task/tasklib/training/preparation.py")
+    assert rooms_in_order()[0] == "reading"

@@ -16,8 +16,11 @@ from pathlib import Path
 
 import pytest
 
-from tasklib import backends, cli, documents, endpoint, evaluation, models, prompts, schema
+from tasklib import cli, documents, schema
+from tasklib.answering import backends, endpoint
 from tasklib.files import read_jsonl, sha256_of, write_json, write_jsonl
+from tasklib.model import models, prompts
+from tasklib.scoring import evaluation
 from tasklib.summary import TaskError
 from test_evaluate import evaluate
 from test_label_with import ENGINE, Server, by_topic, error
@@ -365,7 +368,7 @@ def test_flags_that_mean_nothing_together_are_refused(task, flags, said):
 def test_a_real_model_behind_a_real_engine_is_evaluated_on_the_same_rows(task):
     """llama.cpp's own server with SmolLM2: it follows the protocol, whatever its answers are worth."""
     pytest.importorskip("xllamacpp", reason="xllamacpp (the llama.cpp engine) is not installed")
-    from tasklib import builtin
+    from tasklib.model import builtin
 
     model = builtin.find_source(builtin.MODELS["smollm2-135m"])
     engine = subprocess.Popen(

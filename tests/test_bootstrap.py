@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from tasklib import answers, bootstrap, metrics
+from tasklib.data import answers
+from tasklib.scoring import bootstrap, metrics
 from tasklib.task_types import classification
 from test_metrics import LABELS, OPTIONS, drawn, reference
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import brier_score_loss
 
-from tasklib import calibration
+from tasklib.scoring import calibration
 
 LABELS = ["a", "b", "c"]
 

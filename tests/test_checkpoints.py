@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tasklib import checkpoints
 from tasklib.summary import TaskError
+from tasklib.training import checkpoints
 
 pytestmark = pytest.mark.slow
 PARTS = ["model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json"]

@@ -15,8 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from task_folder import LABELS, jsonl, make_task, news, write
-from tasklib import conversion, dataset, prompts, schema
+from tasklib import schema
+from tasklib.data import conversion, dataset
 from tasklib.documents import parse_yaml
+from tasklib.model import prompts
 from tasklib.paths import TaskPaths
 from tasklib.summary import TaskError
 

@@ -22,7 +22,7 @@ from creation import rendering
 from hub_server import Hub, Repo
 from task_folder import BUNDLE, jsonl, run_script, sha256s, write
 from tasklib import schema
-from tasklib.records import Row, read_rows
+from tasklib.reading.records import Row, read_rows
 from workbook import xlsx
 
 CREATE, LIST = BUNDLE / "scripts" / "create_task.py", BUNDLE / "scripts" / "list_tasks.py"
@@ -700,11 +700,12 @@ def fresh(tmp_path_factory):
 def test_a_fresh_task_is_exactly_this_tree(fresh):
     source = BUNDLE / "scripts" / "task" / "tasklib"
     library = {f"scripts/tasklib/{name}" for name in sha256s(source) if not name.endswith(".pyc")}
+    rooms = {f"scripts/tasklib/{path.parent.name}" for path in source.glob("*/__init__.py")}
     assert len(library) > 20 and "scripts/tasklib/task_types/classification.py" in library
     assert {str(p.relative_to(fresh)) for p in fresh.rglob("*") if p.is_file()} == FRESH | library
     folders = {str(p.relative_to(fresh)) for p in fresh.rglob("*") if p.is_dir()}
     assert folders == {
-        "configs", "data", "data/raw", "docs", "scripts", "scripts/tasklib", "scripts/tasklib/task_types",
+        "configs", "data", "data/raw", "docs", "scripts", "scripts/tasklib", *rooms,
     }  # fmt: skip
     assert list(fresh.parent.iterdir()) == [fresh]
 

@@ -13,10 +13,11 @@ import yaml
 from huggingface_hub import DatasetCard
 
 from task_folder import Task, jsonl, make_task, news, write
-from tasklib import dataset_card, files, schema
-from tasklib.card_texts import DATASET_CARD
+from tasklib import files, schema
 from tasklib.paths import task_paths
 from tasklib.summary import TaskError
+from tasklib.writing import dataset_card
+from tasklib.writing.card_texts import DATASET_CARD
 
 HUB = {"dataset_repo_id": "me/news", "dataset_license": "cc-by-4.0"}
 SECRET = "機密"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from tasklib import decoding
+from tasklib.model import decoding
 
 pytestmark = pytest.mark.slow
 

@@ -135,8 +135,11 @@ def test_the_readmes_show_what_was_measured_and_nothing_else():
     assert macro_f1["tfidf_logreg"]["value"] > macro_f1["baseline"]["value"]
 
 
-def test_the_contract_page_names_every_room_of_tasklib():
+def test_the_contract_page_names_every_room_of_tasklib_and_what_stands_outside():
     text = (BUNDLE / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    modules = [path.stem for path in (BUNDLE / "scripts/task/tasklib").glob("*.py") if path.stem != "__init__"]
-    assert len(modules) > 25
-    assert [name for name in modules if f"`{name}`" not in text] == []
+    library = BUNDLE / "scripts/task/tasklib"
+    outside = [path.stem for path in library.glob("*.py") if path.stem != "__init__"]
+    rooms = [path.parent.name for path in library.glob("*/__init__.py")]
+    assert len(outside) > 8 and len(rooms) > 6
+    assert [name for name in outside if f"`{name}`" not in text] == []
+    assert [name for name in rooms if f"| `{name}/` |" not in text] == []

@@ -8,7 +8,7 @@ import os
 import pytest
 
 from reading import read
-from tasklib import encodings
+from tasklib.reading import encodings
 
 TRADITIONAL = "營收創下歷史新高，法人看好後市表現；公司宣布將擴大投資，但員工表示對薪資調整仍不滿意。"
 SIMPLIFIED = "营收创下历史新高，分析师看好后市表现；公司宣布将扩大投资，但员工表示对薪资调整仍不满意。"

@@ -15,9 +15,13 @@ from pathlib import Path
 import pytest
 
 from conftest import BUNDLE
-from tasklib import cli, conversion, decoding, evaluation, models, prompts, runs, schema, systems, tokenized
+from tasklib import cli, schema
+from tasklib.data import conversion
 from tasklib.files import read_jsonl, sha256_of, to_json, write_json, write_jsonl
+from tasklib.model import decoding, models, prompts, tokenized
 from tasklib.paths import TaskPaths
+from tasklib.scoring import evaluation, systems
+from tasklib.training import runs
 from test_docs import parser_of
 from trainable_task import FULL, LEARNS, LORA, Outcome, Task, environment, make_task
 
@@ -276,7 +280,7 @@ import os, runpy, signal, sys
 
 _, script, n_batches, *flags = sys.argv
 sys.path.insert(0, os.path.dirname(script))
-from tasklib import decoding
+from tasklib.model import decoding
 
 real, n_done = decoding.score_labels, 0
 

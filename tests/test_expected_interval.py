@@ -9,7 +9,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from tasklib import bootstrap, expected_interval
+from tasklib.data import expected_interval
+from tasklib.scoring import bootstrap
 from tasklib.task_types import classification
 
 

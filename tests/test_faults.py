@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from task_folder import LABELS, jsonl, write
-from tasklib import data_checks, dataset, near_duplicates, schema
+from tasklib import schema
+from tasklib.data import data_checks, dataset, near_duplicates
 from tasklib.paths import TaskPaths
 from tasklib.summary import Findings
 

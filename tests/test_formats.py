@@ -22,9 +22,9 @@ from pyarrow import parquet
 
 from conftest import BUNDLE
 from reading import read
-from tasklib import binary_rows, json_rows
-from tasklib.formats import file_format
-from tasklib.records import read_file
+from tasklib.reading import binary_rows, json_rows
+from tasklib.reading.formats import file_format
+from tasklib.reading.records import read_file
 from tasklib.schema import FileSpec
 
 TWO_ROWS = [("營收創高", "好"), ("虧損", "壞")]
@@ -779,7 +779,7 @@ MEASURE = """
 import resource, sys
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
-from tasklib.records import Row, read_file
+from tasklib.reading.records import Row, read_file
 from tasklib.schema import FileSpec
 def peak(name, **spec):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tasklib import gate
-from tasklib.metrics import Comparison, Metrics, Primary, Seeds
 from tasklib.schema import EvaluationSpec
+from tasklib.scoring import gate
+from tasklib.scoring.metrics import Comparison, Metrics, Primary, Seeds
 
 EVERYTHING = ["majority", "tfidf_logreg", "zero_shot", "few_shot", "previous_best"]
 

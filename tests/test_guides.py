@@ -22,11 +22,12 @@ from markdown_it import MarkdownIt
 
 from conftest import BUNDLE
 from task_folder import jsonl, make_task, news
-from tasklib import guides, schema
-from tasklib.answers import fold
-from tasklib.decisions import Contradiction, Decision
+from tasklib import schema
+from tasklib.data.answers import fold
+from tasklib.data.decisions import Contradiction, Decision
 from tasklib.documents import parse_yaml
-from tasklib.guide_texts import ANNOTATION, INTEGRATION, LABELLING
+from tasklib.writing import guides
+from tasklib.writing.guide_texts import ANNOTATION, INTEGRATION, LABELLING
 from test_docs import parser_of
 
 LANGUAGES = ("zh-TW", "en")
@@ -193,7 +194,7 @@ def test_of_many_contradictions_the_first_are_shown_and_the_rest_counted():
 )
 @every_language
 def test_the_file_that_the_guide_shows_is_read_as_two_good_rows(tmp_path, language, fields):
-    from tasklib import dataset
+    from tasklib.data import dataset
     from tasklib.paths import TaskPaths
 
     split = {"group_by": "company", "time_field": "day"}
@@ -367,7 +368,9 @@ def test_the_program_of_the_guide_tells_why_there_is_no_answer_before_training(t
 
 WITHOUT_MODEL = """
 import sys
-from tasklib import inference, models, runs, tokenized
+from tasklib.training import runs
+from tasklib.answering import inference
+from tasklib.model import models, tokenized
 
 names = [(models, "load_tokenizer"), (models, "load_trained"), (runs, "require_same_identity"),
          (inference, "require_same_prompt")]

@@ -10,10 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tasklib import imbalance, schema
+from tasklib import schema
+from tasklib.answering import prior_correction
 from tasklib.documents import parse_yaml
 from tasklib.files import write_jsonl
 from tasklib.summary import TaskError
+from tasklib.training import imbalance
 from trainable_task import FULL, Task, make_task
 
 LABELS = ["common"] * 50 + ["rare"] * 5 + ["other"] * 11
@@ -178,25 +180,25 @@ def test_two_settings_that_balance_labels_are_a_warning_and_one_is_not():
 
 
 def test_the_correction_divides_probabilities_by_the_share_to_a_power():
-    shares = imbalance.label_shares(["good"] * 9 + ["bad"])
+    shares = prior_correction.label_shares(["good"] * 9 + ["bad"])
     assert shares == {"bad": 0.1, "good": 0.9}
-    found = imbalance.corrected({"good": math.log(0.7), "bad": math.log(0.3)}, shares, 1.0)
+    found = prior_correction.corrected({"good": math.log(0.7), "bad": math.log(0.3)}, shares, 1.0)
     good, bad = 0.7 / 0.9, 0.3 / 0.1
     assert found == pytest.approx({"good": good / (good + bad), "bad": bad / (good + bad)})
-    half = imbalance.corrected({"good": math.log(0.7), "bad": math.log(0.3)}, shares, 0.5)
+    half = prior_correction.corrected({"good": math.log(0.7), "bad": math.log(0.3)}, shares, 0.5)
     assert found["bad"] > half["bad"] > 0.3
 
 
 def test_strength_0_and_equal_shares_change_nothing():
     scores = {"good": -700.0, "bad": -701.0}
     plain = {"good": 1 / (1 + math.exp(-1)), "bad": 1 / (1 + math.exp(1))}
-    assert imbalance.corrected(scores, {"good": 0.99, "bad": 0.01}, 0.0) == pytest.approx(plain)
-    assert imbalance.corrected(scores, {"good": 0.5, "bad": 0.5}, 2.0) == pytest.approx(plain)
+    assert prior_correction.corrected(scores, {"good": 0.99, "bad": 0.01}, 0.0) == pytest.approx(plain)
+    assert prior_correction.corrected(scores, {"good": 0.5, "bad": 0.5}, 2.0) == pytest.approx(plain)
 
 
 def test_a_label_without_training_rows_counts_as_the_rarest_with_some():
     scores = {"good": 0.0, "bad": 0.0, "never": 0.0}
-    found = imbalance.corrected(scores, {"good": 0.8, "bad": 0.2}, 1.0)
+    found = prior_correction.corrected(scores, {"good": 0.8, "bad": 0.2}, 1.0)
     assert found["never"] == found["bad"] > found["good"]
 
 
@@ -227,7 +229,7 @@ def trainer_of(
     from trl import SFTConfig
     from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
-    from tasklib import task_trainer
+    from tasklib.training import task_trainer
 
     set_seed(0)
     model = AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32)

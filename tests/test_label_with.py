@@ -27,10 +27,14 @@ from hypothesis import strategies as st
 
 from conftest import BUNDLE
 from task_folder import Outcome, jsonl, make_task, news, write
-from tasklib import cli, endpoint, labelling, prompts, schema, sheet_cells
+from tasklib import cli, schema
+from tasklib.answering import endpoint
+from tasklib.data import sheet_cells
 from tasklib.files import to_json
+from tasklib.model import prompts
 from tasklib.paths import TaskPaths
 from tasklib.summary import TaskError
+from tasklib.writing import labelling
 from test_docs import parser_of
 
 SCRIPT = "label_with.py"
@@ -820,7 +824,7 @@ TEXT = st.text(CHARACTERS | st.sampled_from(",;\t\"'\r\n= x"), min_size=1, max_s
 @settings(max_examples=150, deadline=None)
 @given(st.lists(st.tuples(TEXT, TEXT), min_size=1, max_size=6, unique_by=lambda pair: labelling.id_of([pair[0]])))
 def test_any_sheet_comes_back_as_it_was_and_so_does_any_raw_version(tmp_path_factory, pairs):
-    from tasklib.records import read_rows
+    from tasklib.reading.records import read_rows
 
     task = DEFINITION
     rows = [
@@ -1214,7 +1218,7 @@ sys.stdin.read()
 def test_a_real_model_behind_a_real_engine_proposes_labels(task, tmp_path):
     """llama.cpp's own server with SmolLM2: it follows the protocol, whatever the proposals are worth."""
     pytest.importorskip("xllamacpp", reason="xllamacpp (the llama.cpp engine) is not installed")
-    from tasklib import builtin
+    from tasklib.model import builtin
 
     model = builtin.find_source(builtin.MODELS["smollm2-135m"])
     path = task.folder / "task_definition.yaml"

@@ -9,7 +9,8 @@ from transformers import AutoTokenizer
 
 import small_tokenizers
 from processed_rows import LONG, make_config, make_definition, make_row, problems_of
-from tasklib import builtin, mask_proof, prompts, tokenized
+from tasklib.model import builtin, prompts, tokenized
+from tasklib.training import mask_proof
 
 TEXTS = ("獲利成長", LONG[:90], "虧損", "The margin\tfell.")
 

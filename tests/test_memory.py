@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from tasklib import free_memory, live_bytes, memory, memory_formulas, meta_model, models, schema
+from tasklib import schema
 from tasklib.documents import Document
+from tasklib.model import free_memory, live_bytes, memory, memory_formulas, meta_model, models
 from tasklib.summary import TaskError
 from test_adapters import ARCHITECTURES, MIXTURES, config_of
 from trainable_task import environment
@@ -62,7 +63,7 @@ def on_gpu(monkeypatch) -> None:
 
 def real_bytes(found: schema.RunConfig) -> tuple[int, int]:
     """Bytes of the really loaded base model, and of the adapters on it."""
-    from tasklib import adapters
+    from tasklib.model import adapters
 
     base = models.load_base(found)
     own = sum(t.numel() * t.element_size() for t in [*base.parameters(), *base.buffers()])
@@ -132,7 +133,7 @@ def test_full_training_is_counted_in_float32_whatever_the_config_names(tiny_moe)
 
 def test_nf4_takes_what_bitsandbytes_takes(tiny_model):
     """Every linear layer packed as bitsandbytes packs it, embedding and norms as PEFT leaves them for training."""
-    from tasklib import adapters
+    from tasklib.model import adapters
 
     found = config(tiny_model, type="qlora")
     model = adapters.attach(models.load_base(found), found)
@@ -288,7 +289,7 @@ def test_the_step_on_the_meta_device_keeps_what_a_real_step_keeps(tiny_model):
     """The same model with values: the bytes that autograd saves are those that were foreseen."""
     import torch
 
-    from tasklib import adapters
+    from tasklib.model import adapters
 
     for settings in (["base_model.dtype=float32"], ["base_model.dtype=bfloat16"]):
         found = config(tiny_model, *settings)
@@ -582,7 +583,10 @@ def test_lines_name_every_part_and_add_up(tiny_model):
 
 MEASURE = """
 import json, resource, sys
-from tasklib import adapters, decoding, memory, models, schema, task_trainer
+from tasklib import schema
+from tasklib.model import decoding
+from tasklib.model import adapters, memory, models
+from tasklib.training import task_trainer
 from tasklib.documents import Document
 import torch, trl
 from trl.trainer.utils import add_fused_lm_head

@@ -15,7 +15,8 @@ from sklearn.metrics import (
     precision_recall_fscore_support,
 )
 
-from tasklib import answers, bootstrap, metrics
+from tasklib.data import answers
+from tasklib.scoring import bootstrap, metrics
 from tasklib.task_types import classification
 
 LABELS = ("a", "b", "c", "d", "e")

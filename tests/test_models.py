@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from tasklib import models
+from tasklib.model import models
 from tasklib.schema import AdapterSpec, BaseModelSpec, RunConfig
 from tasklib.summary import TaskError
 

@@ -14,8 +14,8 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from conftest import BUNDLE
-from tasklib import near_duplicates
-from tasklib.dataset import duplicate_key
+from tasklib.data import near_duplicates
+from tasklib.data.dataset import duplicate_key
 
 HANZI = [chr(code) for code in range(0x4E00, 0x4E00 + 1500)]
 TITLES = BUNDLE.parent / "shared" / "data" / "zh_thucnews_title_topic" / "dev.txt"

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conftest import BUNDLE
-from tasklib.personal_data import (
+from tasklib.data.personal_data import (
     Finding,
     findings,
     is_china_resident_id,

@@ -8,8 +8,8 @@ import pytest
 from transformers import AutoTokenizer
 
 import small_tokenizers
-from tasklib import builtin, prompts
 from tasklib.documents import parse_yaml
+from tasklib.model import builtin, prompts
 from tasklib.schema import check_definition
 from tasklib.summary import TaskError
 

@@ -18,11 +18,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tasklib import encodings, json_rows
-from tasklib.records import Remark, Row, read_file
+from tasklib.reading import encodings, json_rows
+from tasklib.reading.records import Remark, Row, read_file
+from tasklib.reading.times import posix_seconds
 from tasklib.schema import FileSpec
 from tasklib.summary import Problem
-from tasklib.times import posix_seconds
 
 # 2 seconds for a file of some hundred bytes is a hang. One thousand examples take a few seconds.
 FUZZ = settings(max_examples=1000, deadline=2000, derandomize=True, suppress_health_check=[HealthCheck.too_slow])

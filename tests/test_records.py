@@ -8,7 +8,7 @@ import re
 import pytest
 
 from task_folder import write
-from tasklib.records import Row, read_rows
+from tasklib.reading.records import Row, read_rows
 from tasklib.summary import Problem
 
 BOM = b"\xef\xbb\xbf"

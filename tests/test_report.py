@@ -17,10 +17,20 @@ from markdown_it import MarkdownIt
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "scripts" / "task"))
 
-from tasklib import report, report_facts
-from tasklib.gate import shortfalls
-from tasklib.metrics import CalibrationBin, Comparison, Gate, Interval, Metrics, Prediction, Primary, Seeds, Slice
 from tasklib.schema import DataSpec, EvaluationSpec, TaskDefinition
+from tasklib.scoring import report, report_facts
+from tasklib.scoring.gate import shortfalls
+from tasklib.scoring.metrics import (
+    CalibrationBin,
+    Comparison,
+    Gate,
+    Interval,
+    Metrics,
+    Prediction,
+    Primary,
+    Seeds,
+    Slice,
+)
 from tasklib.task_types import classification
 from tasklib.texts import REPORT
 

@@ -500,7 +500,7 @@ def test_keys_of_an_adapter_mean_nothing_in_full_training_and_are_refused_in_the
     ("class_name", "file", "owned"),
     [
         ("SFTConfig", "03_train.py", OWNED_TRAINING_FIELDS),
-        ("LoraConfig", "tasklib/peft_reading.py", OWNED_ADAPTER_FIELDS),
+        ("LoraConfig", "tasklib/model/peft_reading.py", OWNED_ADAPTER_FIELDS),
     ],
 )
 def test_what_training_passes_beside_the_fields_of_a_config_can_stand_in_no_config(class_name, file, owned):

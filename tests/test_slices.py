@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, f1_score
 
-from tasklib import bootstrap, slices
-from tasklib.metrics import Prediction
 from tasklib.schema import DataSpec, EvaluationSpec, TaskDefinition
+from tasklib.scoring import bootstrap, slices
+from tasklib.scoring.metrics import Prediction
 from tasklib.task_types import classification
 
 LABELS = ["good", "bad", "none"]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from creation import reading, sources
 from creation.sources import Source
 from task_folder import jsonl, write
-from tasklib.records import Row
+from tasklib.reading.records import Row
 from workbook import xlsx
 
 TABLE = "標題,類別\n" + "".join(f"第{n}則新聞,{('財經', '政治')[n % 2]}\n" for n in range(30))

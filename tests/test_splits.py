@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasklib import splits
-from tasklib.dataset import Index, rows_of
+from tasklib.data import splits
+from tasklib.data.dataset import Index, rows_of
 
 SHARES = {"validation": 0.1, "test": 0.2}
 WANTED = {"train": 0.7, "validation": 0.1, "test": 0.2}

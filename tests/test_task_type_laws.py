@@ -12,9 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
-from tasklib import answers, baselines, schema, task_types
-from tasklib.answers import Fault, Scores
+from tasklib import schema, task_types
+from tasklib.data import answers
+from tasklib.data.answers import Fault, Scores
 from tasklib.documents import parse_yaml
+from tasklib.scoring import baselines
 from tasklib.task_types import classification
 
 NAMES = task_types.names()

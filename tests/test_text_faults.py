@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from conftest import BUNDLE
-from tasklib.text_faults import (
+from tasklib.data.text_faults import (
     describe,
     faults_in,
     label_difference,

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from tasklib.times import posix_seconds
+from tasklib.reading.times import posix_seconds
 
 SAME_DAY = [
     "2026-11-22", "20261122", "2026/11/22", "2026/11/22 ", "2026.11.22", "2026-11-22T00:00:00Z", "2026年11月22日",

@@ -7,7 +7,7 @@ from transformers import AutoTokenizer
 
 import small_tokenizers
 from processed_rows import ENGLISH, LONG, make_config, make_definition, make_row, problems_of
-from tasklib import builtin, prompts, shortening, tokenized
+from tasklib.model import builtin, prompts, shortening, tokenized
 from tasklib.task_types import classification
 
 

@@ -368,8 +368,8 @@ def test_rows_that_see_each_other_when_packed_are_refused():
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM, Qwen3NextConfig, Qwen3NextForCausalLM
 
-    from tasklib import packing
     from tasklib.summary import TaskError
+    from tasklib.training import packing
 
     sizes = {"vocab_size": 99, "hidden_size": 32, "intermediate_size": 32, "num_attention_heads": 2, "head_dim": 16,
              "num_key_value_heads": 2}  # fmt: skip

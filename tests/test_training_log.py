@@ -10,9 +10,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from tasklib import training_log
 from tasklib.files import read_jsonl
-from tasklib.training_log import TrainingLog
+from tasklib.training import training_log
+from tasklib.training.training_log import TrainingLog
 
 
 class Bar:

@@ -250,7 +250,7 @@ def test_a_file_of_the_persons_own_where_a_new_one_would_go_is_not_overwritten(t
 
 def test_a_copied_file_that_was_removed_comes_back(task):
     (task.folder / "scripts" / "tasklib" / "splits.py").unlink()
-    assert upgrade(task).outputs["added"] == ["scripts/tasklib/splits.py"]
+    assert upgrade(task).outputs["added"] == ["scripts/tasklib/data/splits.py"]
     assert below_scripts(task) == scripts_of(BUNDLE)
 
 
@@ -332,7 +332,7 @@ def test_it_is_refused_while_a_run_is_written_and_goes_on_when_the_process_has_d
 
 
 def test_no_run_can_begin_while_scripts_are_exchanged(task, bundle, monkeypatch):
-    from tasklib import runs
+    from tasklib.training import runs
 
     (task.folder / "models" / "baseline").mkdir(parents=True)
     (task.folder / "models" / "baseline" / ".lock").touch()
@@ -558,7 +558,7 @@ def test_create_task_upgrades_and_tells_it_as_json(task):
     assert dry.code == 0 and not (task.folder / "scripts" / "tasklib" / "gate.py").exists()
     done = run_script(script, "--upgrade", task.folder)
     assert (done.code, done.summary["status"], done.summary["stage"]) == (0, "ok", "create_task")
-    assert done.summary["outputs"]["added"] == dry.summary["outputs"]["added"] == ["scripts/tasklib/gate.py"]
+    assert done.summary["outputs"]["added"] == dry.summary["outputs"]["added"] == ["scripts/tasklib/scoring/gate.py"]
     (warning,) = done.problems("modified_file", "warnings")
     assert warning["file"] == "scripts/predict.py" and "-# mine" in done.stderr
     assert run_script(script, "--upgrade", task.folder).summary["status"] == "skipped"

@@ -23,10 +23,15 @@ from hub_server import Hub, Repo
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "scripts" / "task"))
 
-from tasklib import cards, conversion, dataset, evaluation, metrics, prompts, runs, schema  # noqa: E402
+from tasklib import schema  # noqa: E402
+from tasklib.data import conversion, dataset  # noqa: E402
 from tasklib.documents import Document  # noqa: E402
-from tasklib.metrics import Comparison, Gate, Interval, Metrics, Primary  # noqa: E402
+from tasklib.model import prompts  # noqa: E402
 from tasklib.paths import task_paths  # noqa: E402
+from tasklib.scoring import evaluation, metrics  # noqa: E402
+from tasklib.scoring.metrics import Comparison, Gate, Interval, Metrics, Primary  # noqa: E402
+from tasklib.training import runs  # noqa: E402
+from tasklib.writing import cards  # noqa: E402
 
 TOKEN = "hf_SECRETsecretSECRET42"
 REPO = "me/financial-sentiment"
@@ -617,7 +622,7 @@ def test_a_card_is_one_whole_document_in_the_language_of_the_task(finished_task,
 
 
 def test_the_words_of_the_card_have_the_same_keys_in_both_languages():
-    from tasklib.card_texts import MODEL_CARD
+    from tasklib.writing.card_texts import MODEL_CARD
 
     def keys(value: Any) -> Any:
         return {key: keys(item) for key, item in value.items()} if isinstance(value, dict) else None

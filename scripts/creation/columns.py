@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from creation.sources import Source
-from tasklib.records import Row
+from tasklib.reading.records import Row
+from tasklib.reading.times import posix_seconds
 from tasklib.summary import Findings, Problem
-from tasklib.times import posix_seconds
 
 MAX_DIFFERENT = 2000  # values counted of one column; a column with more is no label
 SPREAD_ROWS = 2000  # rows kept, at least, evenly over all files: a file sorted by label begins with one label only

@@ -19,9 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, NoReturn
 
-from tasklib import documents, hub
+from tasklib import documents
 from tasklib.exit_codes import ExitCode
 from tasklib.summary import Problem, TaskError
+from tasklib.writing import hub
 
 MAX_BYTES = 5 * 10**9
 MAX_FILES = 1000

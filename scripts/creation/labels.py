@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from creation.columns import FEW_VALUES, MAX_DIFFERENT, Column, is_number
-from tasklib import answers, encodings, text_faults
+from tasklib.data import answers, text_faults
+from tasklib.reading import encodings
 from tasklib.summary import Problem
 
 SHOWN = 60  # labels in one message

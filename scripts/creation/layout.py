@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 from creation import columns
 from creation.sources import SAMPLE_ROWS, Source, sample
-from tasklib import encodings
-from tasklib.records import Format, Row
+from tasklib.reading import encodings
+from tasklib.reading.records import Format, Row
 from tasklib.summary import Problem
 
 WIDEST_SHEET = 1000  # columns; what stands further right is named by the reader

@@ -12,8 +12,9 @@ from typing import Any
 from creation import columns, labels, shapes
 from creation.columns import Column, Table
 from creation.sources import SPLIT_WORDS, Source, sample
-from tasklib import encodings, text_faults
-from tasklib.records import Format, Row, file_format
+from tasklib.data import text_faults
+from tasklib.reading import encodings
+from tasklib.reading.records import Format, Row, file_format
 from tasklib.summary import Problem
 
 TYPE = "classification"  # the only task type so far; shapes.py refuses what belongs to others

@@ -8,8 +8,8 @@ from typing import Any
 
 from creation import columns, layout
 from creation.sources import Source, sample
-from tasklib import encodings
-from tasklib.records import Format, Row, file_format
+from tasklib.reading import encodings
+from tasklib.reading.records import Format, Row, file_format
 from tasklib.schema import FileSpec
 from tasklib.summary import Problem
 

@@ -13,10 +13,10 @@ from typing import Any
 
 from creation.sources import Source
 from tasklib import documents, files, schema
-from tasklib import guides as render_guides
 from tasklib.exit_codes import ExitCode
 from tasklib.schema import EvaluationSpec, HubSpec, PromptSpec, RunConfig, SplitSpec, TaskDefinition
 from tasklib.summary import TaskError
+from tasklib.writing import guides as render_guides
 
 BUNDLE = Path(__file__).resolve().parent.parent.parent
 SKILL_VERSION = "0.1.0"

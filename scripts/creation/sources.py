@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from tasklib.records import Remark, Row, read_file
+from tasklib.reading.records import Remark, Row, read_file
 from tasklib.schema import SPLITS, FileSpec
 from tasklib.summary import Problem
 

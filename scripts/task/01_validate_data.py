@@ -47,7 +47,8 @@ def build_parser() -> cli.Parser:
 
 
 def validate(args: argparse.Namespace) -> Summary:
-    from tasklib import data_report, dataset, schema
+    from tasklib import schema
+    from tasklib.data import data_report, dataset
     from tasklib.paths import task_paths
 
     if args.near_duplicates is not None and not 0.3 <= args.near_duplicates < 1:
@@ -75,7 +76,7 @@ def validate(args: argparse.Namespace) -> Summary:
 
 
 def _add_near_duplicates(paths, definition, data, threshold: float) -> None:
-    from tasklib import data_checks, dataset, near_duplicates
+    from tasklib.data import data_checks, dataset, near_duplicates
 
     if data.findings.errors:
         return  # rows that cannot be read have no place among the pairs
@@ -84,8 +85,11 @@ def _add_near_duplicates(paths, definition, data, threshold: float) -> None:
 
 
 def _write_documents(paths, definition, data) -> dict[str, str]:
-    from tasklib import data_report, decisions, files, guides, schema
+    from tasklib import files, schema
+    from tasklib.data import data_report, decisions
+    from tasklib.export import parity
     from tasklib.paths import config_path
+    from tasklib.writing import guides
 
     texts = {paths.data_report: data_report.render(definition, data)}
     decided = list(decisions.load(paths, definition).values())
@@ -94,7 +98,7 @@ def _write_documents(paths, definition, data) -> dict[str, str]:
     texts[paths.annotation_guide] = guides.annotation_guide(definition, shown, decided, found)
     with contextlib.suppress(TaskError):  # a config that is wrong stops 03_train.py, not the check of the data
         config = schema.load_config(config_path(paths, "configs/baseline.yaml"))
-        texts[paths.integration_guide] = guides.integration_guide(definition, config)
+        texts[paths.integration_guide] = guides.integration_guide(definition, config, parity.newest(paths))
     for path, text in texts.items():
         files.write_text(path, text)
     files.write_json(paths.data_report_json, data_report.as_json(paths, definition, data))
@@ -104,7 +108,7 @@ def _write_documents(paths, definition, data) -> dict[str, str]:
 
 def _examples(paths, definition, data) -> dict[str, list[str]]:
     """Label -> its first few texts, out of the first rows that can be read."""
-    from tasklib import dataset
+    from tasklib.data import dataset
 
     found: dict[str, list[str]] = {}
     wanted = set(data.label_counts())
@@ -122,7 +126,7 @@ def _examples(paths, definition, data) -> dict[str, list[str]]:
 
 
 def _fix(args, paths, definition, outputs: dict[str, str]) -> str | None:
-    from tasklib import fixing
+    from tasklib.data import fixing
 
     if not args.fix:
         return None
@@ -149,7 +153,7 @@ def _after_errors(errors) -> str:
 
 
 def _decide(args, paths, definition, data, outputs: dict[str, str]) -> str | None:
-    from tasklib import decisions
+    from tasklib.data import decisions
 
     if not args.decide:
         return None

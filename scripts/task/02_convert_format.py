@@ -23,7 +23,8 @@ def build_parser() -> cli.Parser:
 
 
 def convert(args: argparse.Namespace) -> Summary:
-    from tasklib import conversion, dataset, schema
+    from tasklib import schema
+    from tasklib.data import conversion, dataset
     from tasklib.paths import task_paths
 
     paths = task_paths(args.task_dir)

@@ -61,8 +61,10 @@ class Job:
 
 
 def train(args: argparse.Namespace) -> Summary:
-    from tasklib import conversion, imbalance, preparation, runs, schema
+    from tasklib import schema
+    from tasklib.data import conversion
     from tasklib.paths import config_path, task_paths
+    from tasklib.training import imbalance, preparation, runs
 
     paths = task_paths(args.task_dir)
     definition = schema.load_definition(paths.definition)
@@ -96,7 +98,7 @@ def train(args: argparse.Namespace) -> Summary:
 
 
 def _jobs(paths: Any, definition: Any, config: Any, config_file: Path, args: argparse.Namespace) -> list[Job]:
-    from tasklib import runs
+    from tasklib.training import runs
 
     named = runs.seed_runs(runs.run_name(config_file, args.limit), config.training.seed, args.seeds)
     configs = [(name, runs.with_seed(config, seed)) for name, seed in named]
@@ -113,7 +115,7 @@ def _command(script: str, flags: str) -> str:
 
 def _already_finished(job: Job, args: argparse.Namespace) -> bool:
     """Whether there is nothing to do. Raises TaskError (exit 2) when the folder holds another or an unfinished run."""
-    from tasklib import checkpoints, runs
+    from tasklib.training import checkpoints, runs
 
     record = runs.read_record(job.folder)
     if record is None or args.force:
@@ -132,7 +134,8 @@ def _already_finished(job: Job, args: argparse.Namespace) -> bool:
 
 def _train_run(job: Job, material: Any, config_file: Path, args: argparse.Namespace) -> Any:
     """Trains one run under its lock and keeps run.json true whatever happens; returns the finished record."""
-    from tasklib import checkpoints, prompts, runs
+    from tasklib.model import prompts
+    from tasklib.training import checkpoints, runs
 
     record = runs.RunRecord(
         status="running",
@@ -161,7 +164,7 @@ def _train_run(job: Job, material: Any, config_file: Path, args: argparse.Namesp
 
 def _run_and_record(folder: Path, record: Any, fit: Any) -> Any:
     """running, then finished, stopped or failed."""
-    from tasklib import runs
+    from tasklib.training import runs
 
     runs.write_record(folder, record)
     status = "failed"
@@ -186,17 +189,9 @@ def _fit(job: Job, material: Any) -> tuple[Any, dict[str, Any]]:
     import yaml
     from transformers import set_seed
 
-    from tasklib import (
-        adapters,
-        checkpoints,
-        files,
-        models,
-        packing,
-        preparation,
-        progress,
-        task_trainer,
-        training_log,
-    )
+    from tasklib import files, progress
+    from tasklib.model import adapters, models
+    from tasklib.training import checkpoints, packing, preparation, task_trainer, training_log
 
     folder, config = job.folder, preparation.with_decided(job.config, material.decided)
     resolved = yaml.safe_dump(job.config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
@@ -243,7 +238,7 @@ def _trainer(job: Job, material: Any, model: Any, arguments: Any, callbacks: lis
     from datasets import Dataset
     from transformers import EarlyStoppingCallback, PrinterCallback
 
-    from tasklib import imbalance, task_trainer
+    from tasklib.training import imbalance, task_trainer
 
     examples, training = material.examples, job.config.training
     balanced = job.config.imbalance.sampling == "class_balanced"
@@ -265,7 +260,7 @@ def _trainer(job: Job, material: Any, model: Any, arguments: Any, callbacks: lis
 
 def _task_metrics(job: Job, material: Any) -> Any:
     """model -> {metric: value} on the validation rows where `metric_for_best_model` is the task's own; else None."""
-    from tasklib import task_trainer
+    from tasklib.training import task_trainer
 
     wanted = job.config.training.trl_fields.get("metric_for_best_model")
     if wanted is None or wanted.removeprefix("eval_") == "loss":
@@ -287,7 +282,7 @@ def _arguments(config: Any, folder: Path, material: Any) -> Any:
     """SFTConfig from the config's own fields and what the script owns."""
     from trl import SFTConfig
 
-    from tasklib import models
+    from tasklib.model import models
 
     fields = config.training.trl_fields
     fields.setdefault("eval_strategy", "epoch" if "validation" in material.examples else "no")
@@ -309,7 +304,8 @@ def _arguments(config: Any, folder: Path, material: Any) -> Any:
 
 def _save(model: Any, tokenizer: Any, config: Any, folder: Path) -> None:
     """Writes adapter/ (or model/ after full training) with the tokenizer, safetensors only, whole or not at all."""
-    from tasklib import files, models
+    from tasklib import files
+    from tasklib.model import models
 
     is_full = config.adapter.type == "full"
     with files.new_folder(folder / ("model" if is_full else "adapter")) as target:
@@ -328,7 +324,9 @@ def _rehearse(job: Job, material: Any, after: str) -> Summary:
 
     Trains on the longest rows, so that the peak of memory and the time of a step are upper bounds.
     """
-    from tasklib import inference, models, preparation, rehearsal, runs
+    from tasklib.answering import inference
+    from tasklib.model import models
+    from tasklib.training import preparation, rehearsal, runs
 
     fields = job.config.training.trl_fields
     n = 2 * fields["per_device_train_batch_size"] * fields.get("gradient_accumulation_steps", 1)

@@ -73,8 +73,11 @@ class Job:
 
 
 def evaluate(args: argparse.Namespace) -> Summary:
-    from tasklib import conversion, evaluation, runs, schema
+    from tasklib import schema
+    from tasklib.data import conversion
     from tasklib.paths import config_path, task_paths
+    from tasklib.scoring import evaluation
+    from tasklib.training import runs
 
     _check_flags(args)
     paths = task_paths(args.task_dir)
@@ -112,7 +115,7 @@ def _check_flags(args: argparse.Namespace) -> None:
 
 def _evaluate_run(job: Job) -> Summary:
     """The run, or the mean over its seeds, beside its baselines."""
-    from tasklib import evaluation, systems
+    from tasklib.scoring import evaluation, systems
 
     runs_of_seeds = systems.finished_runs(
         job.paths, job.definition, job.config, job.name, job.args.seeds or 1, cli.run_flags(job.args)
@@ -145,7 +148,7 @@ def _evaluate_run(job: Job) -> Summary:
 def _forget_finished(job: Job, runs_of_seeds: list[Any], identities: list[str]) -> bool:
     """With --force, drops what is left over of evaluations that have ended before. Returns whether this evaluation goes
     on from an interrupted one."""
-    from tasklib import evaluation
+    from tasklib.scoring import evaluation
 
     resumed = False
     for run in runs_of_seeds:
@@ -159,7 +162,7 @@ def _forget_finished(job: Job, runs_of_seeds: list[Any], identities: list[str]) 
 
 def _result(job: Job, run: Any, identity: str) -> Any:
     """One run on the rows, from disk where it has been evaluated before."""
-    from tasklib import evaluation, systems
+    from tasklib.scoring import evaluation, systems
 
     found = evaluation.read(job.paths.benchmark(run.name, job.args.split))
     if found is not None and found.metrics.identity == identity and not job.args.force:
@@ -169,14 +172,14 @@ def _result(job: Job, run: Any, identity: str) -> Any:
 
 def _others(job: Job, record: Any) -> dict[str, Any]:
     """What the run is compared with: its baselines, and the best earlier run if there is one."""
-    from tasklib import evaluation
+    from tasklib.scoring import evaluation
 
     best = evaluation.previous_best(job.paths, job.definition, job.data, job.name, record)
     return _baselines(job) | ({evaluation.PREVIOUS_BEST: best} if best else {})
 
 
 def _baselines(job: Job) -> dict[str, Any]:
-    from tasklib import evaluation, systems
+    from tasklib.scoring import evaluation, systems
 
     names = evaluation.baseline_names(job.definition)
     return {name: systems.baseline(job.paths, job.definition, job.config, job.data, name) for name in names}
@@ -184,7 +187,7 @@ def _baselines(job: Job) -> dict[str, Any]:
 
 def _compared_again(job: Job, found: Any, record: Any) -> tuple[Any, dict[str, Any]]:
     """A finished evaluation, compared anew where another run may be the best earlier one by now."""
-    from tasklib import evaluation
+    from tasklib.scoring import evaluation
 
     was_compared = any(c.against == evaluation.PREVIOUS_BEST for c in found.metrics.comparisons)
     if not was_compared and not evaluation.previous_best(job.paths, job.definition, job.data, job.name, record):
@@ -205,7 +208,7 @@ def _seeds_dropped(job: Job, found: Any, n_seeds: int) -> list[Problem]:
 
 def _write(job: Job, folder: Any, result: Any, others: dict[str, Any]) -> None:
     """Both reports, then predictions and metrics."""
-    from tasklib import evaluation, report
+    from tasklib.scoring import evaluation, report
 
     compared_with = {name: other.metrics for name, other in others.items()}
     report.write(folder, job.definition, result.metrics, result.predictions, job.data.rows, compared_with)
@@ -215,7 +218,7 @@ def _write(job: Job, folder: Any, result: Any, others: dict[str, Any]) -> None:
 def _evaluate_served(job: Job) -> Summary:
     """A model behind an endpoint, or the run by vLLM, beside what was answered by the same decoding. There is no gate:
     it is about the run as it was trained."""
-    from tasklib import evaluation, systems
+    from tasklib.scoring import evaluation, systems
 
     system, warnings = _system(job)
     folder = job.paths.benchmark(system.name, job.args.split)
@@ -239,7 +242,8 @@ def _evaluate_served(job: Job) -> Summary:
 
 def _system(job: Job) -> tuple[Any, list[Problem]]:
     """What answers, and what a person should know before texts are sent to it."""
-    from tasklib import backends, systems
+    from tasklib.answering import backends
+    from tasklib.scoring import systems
 
     if job.args.backend == "vllm":
         backends.require_vllm(job.config)
@@ -258,7 +262,8 @@ def _system(job: Job) -> tuple[Any, list[Problem]]:
 
 def _remote(job: Job, url: str, *, has_key: bool) -> list[Problem]:
     """Raises TaskError (exit 2) where texts would leave this machine and nobody said that they may."""
-    from tasklib import endpoint, personal_data
+    from tasklib.answering import endpoint
+    from tasklib.data import personal_data
 
     if endpoint.is_local(url):
         return []
@@ -277,7 +282,7 @@ def _remote(job: Job, url: str, *, has_key: bool) -> list[Problem]:
 
 
 def _baselines_summary(job: Job) -> Summary:
-    from tasklib import evaluation
+    from tasklib.scoring import evaluation
 
     found = {} if job.args.dry_run else _baselines(job)
     folders = {n: evaluation.baseline_folder(job.paths, n, job.config, job.args.split) for n in found}
@@ -333,7 +338,7 @@ def _counts(job: Job, result: Any) -> dict[str, Any]:
         counts |= {"answered": result.n_answered, "elapsed_s": round(result.elapsed_s, 1)}
         counts["rows_per_s"] = round(result.n_answered / max(result.elapsed_s, 1e-3), 1)
         if job.args.backend != "openai":
-            from tasklib import training_log
+            from tasklib.training import training_log
 
             counts["peak_memory_bytes"] = training_log.peak_memory_bytes()
     return counts
@@ -341,7 +346,7 @@ def _counts(job: Job, result: Any) -> dict[str, Any]:
 
 def _table(job: Job, found: Any, name: str) -> dict[str, dict[str, Any]]:
     """One row for each system: the primary metric with its interval, and how the run compares with it."""
-    from tasklib import evaluation
+    from tasklib.scoring import evaluation
 
     rows = {}
     for c in found.comparisons:
@@ -363,7 +368,8 @@ def _table(job: Job, found: Any, name: str) -> dict[str, dict[str, Any]]:
 
 
 def _previous_best(job: Job) -> Any:
-    from tasklib import evaluation, runs
+    from tasklib.scoring import evaluation
+    from tasklib.training import runs
 
     record = runs.finished_run(job.paths, job.name)
     best = evaluation.previous_best(job.paths, job.definition, job.data, job.name, record)

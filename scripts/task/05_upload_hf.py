@@ -15,8 +15,10 @@ from tasklib import cli
 from tasklib.summary import Problem, Summary, TaskError
 
 PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib"}
-UPLOADED = {".safetensors", ".json", ".jinja", ".txt", ".model", ".tiktoken"}
+UPLOADED = {".safetensors", ".json", ".jinja", ".txt", ".model", ".tiktoken", ".gguf"}
+OF_OLLAMA = {"Modelfile", "template", "system", "params"}
 BASELINE = "configs/baseline.yaml"
+ROWS_COMPARED = 50  # of a download; export_model.py --verify has compared more
 TRAINING_STATE = re.compile(r"(optimizer|scheduler|scaler|rng_state|trainer_state|training_args|run)\b.*")
 
 
@@ -24,12 +26,14 @@ def build_parser() -> cli.Parser:
     parser = cli.Parser(
         "upload",
         "Write the model card of one evaluated run, and upload weights, card and metrics to the Hugging Face Hub.\n"
+        "With --export NAME: what export_model.py wrote, with its contract inference.json and how it compared.\n"
         "With --dataset: the card of the data set, and the processed rows.\n"
         "The token comes from HF_TOKEN or from `hf auth login`, never from a flag or a file of the task.",
         [
             "uv run python scripts/05_upload_hf.py --card-only",
             "uv run python scripts/05_upload_hf.py --dry-run",
             "uv run python scripts/05_upload_hf.py --config configs/lr-1e-4.yaml --repo-id my-org/my-model",
+            "uv run python scripts/05_upload_hf.py --export merged --verify-download",
             "uv run python scripts/05_upload_hf.py --dataset --dry-run",
         ],
     )
@@ -42,6 +46,14 @@ def build_parser() -> cli.Parser:
         help="owner/name on the Hub (default: the definition's hub.repo_id, with --dataset hub.dataset_repo_id)",
     )
     parser.add_argument("--limit", type=cli.positive_int, metavar="N", help="the run that was trained with --limit N")
+    parser.add_argument(
+        "--export", metavar="NAME", help="an export of the run: adapter, merged, gguf-q8_0, ollama-q8_0, …"
+    )
+    parser.add_argument(
+        "--verify-download",
+        action="store_true",
+        help="after it: pull the new revision into an empty folder, and compare it with the run once more",
+    )
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--card-only", action="store_true", help="write the card into hf_cards/ and stop")
     mode.add_argument("--dry-run", action="store_true", help="every check; nothing is written or sent")
@@ -59,6 +71,7 @@ class Run:
     results: dict[str, Any]
     card: str
     weights: dict[str, Path]
+    export: str | None = None
 
 
 @dataclass(frozen=True)
@@ -77,16 +90,29 @@ class Upload:
     problems: list = field(default_factory=list)
     before_sending: list = field(default_factory=list)
     report: dict[str, Any] = field(default_factory=dict)
+    run: Run | None = None
+
+    @property
+    def tag(self) -> str | None:
+        """The name of the revision: run, export and the moment that the training ended."""
+        if self.run is None:
+            return None
+        stamp = re.sub(r"\W", "", self.run.record.finished_at.split("+")[0])
+        return "-".join(word for word in (self.run.name, self.run.export, stamp) if word)
 
 
 def upload(args: argparse.Namespace) -> Summary:
-    from tasklib import files, hub, models
+    from tasklib import files
+    from tasklib.model import models
     from tasklib.paths import task_paths
+    from tasklib.writing import hub
 
     models.quiet_libraries()
     paths = task_paths(args.task_dir)
     if args.dataset and (args.config or args.limit):
         raise cli.UsageError("--config and --limit choose a run, and --dataset uploads none")
+    if (args.dataset and (args.export or args.verify_download)) or (args.verify_download and not args.export):
+        raise cli.UsageError("--export goes with a run, and --verify-download with --export")
     found = _dataset_upload(paths, args.repo_id) if args.dataset else _model_upload(paths, args)
     token, missing = (None, []) if args.card_only else hub.login(found.repo_id, found.kind)
     before_sending = [] if args.card_only else found.before_sending
@@ -109,20 +135,61 @@ def upload(args: argparse.Namespace) -> Summary:
         return Summary.of("upload", warnings=warnings, counts=counts, next=after, **found.report)
     files.write_text(found.card_path, found.card)
     sent, removed = hub.send(repository, found.contents, found.commit_message)
+    outputs = {"card": paths.shown(found.card_path), "url": sent["url"], "commit": sent["commit"]}
+    if found.tag:
+        moved = hub.tag(repository, found.tag, sent["commit"])
+        warnings += [_tag_moved(found.tag)] if moved else []
+        outputs["tag"] = found.tag
+    report = found.report | (_verified_download(paths, found, repository, args) if args.verify_download else {})
+    failed = bool(report.get("errors"))
     return Summary.of(
         "upload",
-        "ok" if sent["changed"] else "skipped",
+        "gate_failed" if failed else "ok" if sent["changed"] else "skipped",
         warnings=warnings + removed,
-        outputs={"card": paths.shown(found.card_path), "url": sent["url"], "commit": sent["commit"]},
+        outputs=outputs,
         counts={"files": sent["files"]},
-        **found.report,
+        **report,
     )
+
+
+def _tag_moved(tag: str) -> Problem:
+    message = f"the tag {tag} named an earlier commit and names this one now"
+    return Problem(code="tag_moved", message=message, hint="the earlier commit keeps its own hash")
+
+
+def _verified_download(paths: Any, found: Upload, repository: Any, args: argparse.Namespace) -> dict[str, Any]:
+    """Pulls the tagged revision into an empty folder, checks every file by the contract, and compares its answers with
+    the run's. Returns metrics and errors for the summary. Raises TaskError (exit 4) for a damaged file."""
+    import tempfile
+
+    from tasklib.data import conversion
+    from tasklib.export import exported, parity
+    from tasklib.scoring import evaluation
+    from tasklib.writing import hub
+
+    run, rows = found.run, conversion.load_split(paths, "validation")[:ROWS_COMPARED]
+    with tempfile.TemporaryDirectory(prefix="finetune-llm-download-") as temporary:
+        folder = Path(temporary)
+        hub.download(repository, found.tag, folder)
+        sealed, _ = exported.opened(folder, run.config, run.definition)
+        asked = parity.asked(run.definition, run.config, evaluation.Rows("validation", rows, []))
+        replies = {parity.REFERENCE: parity.by_run(asked, paths.run(run.name), sealed)}
+        replies["download"] = parity.by_export(asked, folder, sealed)
+    systems = parity.compare(asked, replies)[1:]
+    faults = [fault for system in systems for fault in [*system.faults, *([system.loss] if system.loss else [])]]
+    return {
+        "metrics": found.report["metrics"]
+        | {s.name: parity.columns(s, run.definition.primary_metric) for s in systems},
+        "errors": [
+            Problem(code="parity", message=fault, hint="the files on the Hub answer otherwise") for fault in faults
+        ],
+    }
 
 
 def _dataset_upload(paths: Any, repo_id: str | None) -> Upload:
     """The processed rows with their card. Raises TaskError (exit 4) when they or the data report are missing, or of
     other raw files or another definition than lie here."""
-    from tasklib import dataset_card, hub
+    from tasklib.writing import dataset_card, hub
 
     definition = _definition(paths, "dataset_repo_id", repo_id)
     manifest, report = dataset_card.checked(paths, definition)
@@ -143,7 +210,7 @@ def _dataset_upload(paths: Any, repo_id: str | None) -> Upload:
 
 def _model_upload(paths: Any, args: argparse.Namespace) -> Upload:
     """One evaluated run with its card; see `_checked_run` for what it raises."""
-    from tasklib import hub
+    from tasklib.writing import hub
 
     definition = _definition(paths, "repo_id", args.repo_id)
     run, problems, warnings = _checked_run(paths, definition, args)
@@ -158,6 +225,7 @@ def _model_upload(paths: Any, args: argparse.Namespace) -> Upload:
         warnings=warnings,
         problems=problems + hub.repo_id_problems(definition.hub.repo_id, hub.MODEL),
         report={"run": run.name, "metrics": _shown_metrics(run)},
+        run=run,
     )
 
 
@@ -174,9 +242,10 @@ def _definition(paths: Any, key: str, repo_id: str | None) -> Any:
 def _checked_run(paths: Any, definition: Any, args: argparse.Namespace) -> tuple[Run, list, list]:
     """The run with its card, problems as (exit code, problem), and warnings. Raises TaskError when the run did not
     finish, has no results of its own, or was made from another definition or other data."""
-    from tasklib import cards, runs
     from tasklib.paths import config_path
     from tasklib.schema import RunConfig
+    from tasklib.training import runs
+    from tasklib.writing import cards
 
     name = runs.run_name(config_path(paths, args.config or BASELINE), args.limit)
     record = runs.finished_run(paths, name)
@@ -188,15 +257,54 @@ def _checked_run(paths: Any, definition: Any, args: argparse.Namespace) -> tuple
         "restore the definition and data it was trained with, or train again",
     )
     results = _results(paths, definition, config, record, name, args.limit)
-    card = cards.model_card(definition, record, results, _baselines(paths, definition, config, cards.headline(results)))
-    weights, problems, warnings = _weights(paths, name, config)
-    run = Run(name, definition, record, config, results, card, weights)
+    served, weights, problems, warnings = None, {}, [], []
+    if args.export:
+        served, weights, problems, warnings = _exported(paths, definition, name, args.export)
+    baselines = _baselines(paths, definition, config, cards.headline(results))
+    card = cards.model_card(definition, record, results, baselines, served)
+    if not args.export:
+        weights, problems, warnings = _weights(paths, name, config)
+    run = Run(name, definition, record, config, results, card, weights, args.export)
     return run, problems, warnings + _card_warnings(run)
+
+
+def _exported(paths: Any, definition: Any, run: str, name: str) -> tuple[Any, dict[str, Path], list, list]:
+    """What the card says of an export, its files by their name in the repository, problems as (exit code, problem), and
+    warnings. Raises TaskError (exit 4) when it is damaged, or when its contract is of another training."""
+    from tasklib.export import contract, parity
+    from tasklib.training import runs
+    from tasklib.writing import cards
+
+    folder = paths.exports(run) / name
+    sealed = contract.read(folder)
+    contract.require_whole(folder, sealed)
+    record, shown = runs.finished_run(paths, run), paths.shown(folder / contract.NAME)
+    if (sealed.identity, sealed.trained_at) != (record.identity["sha256"], record.finished_at):
+        contract.raise_differences(
+            [f"trained_at: the export has {sealed.trained_at}, the run {record.finished_at}"], shown
+        )
+    wanted = {"labels": definition.task_type.label_set(definition.task), "system": definition.prompt.system}
+    found = contract.differences(sealed.model_dump(), {**sealed.model_dump(), **wanted})
+    contract.raise_differences(found, shown)
+    files, problems, warnings = _files_of(paths, folder)
+    compared = parity.read(paths.exports(run))
+    system = next((s for s in compared.systems if s.name == name), None) if compared else None
+    command = f"uv run python scripts/export_model.py --config configs/{run}.yaml --verify"
+    if system is None:
+        message = f"nobody compared {name} with the run"
+        warnings.append(Problem(code="not_verified", message=message, file=shown, hint=f"run: {command}"))
+    else:
+        lines = [Problem(code="parity", message=fault, file=shown, hint="export again") for fault in system.faults]
+        problems += [(cli.ExitCode.GATE, problem) for problem in lines]
+        hint = "the card says so; a larger number format loses less"
+        warnings += [Problem(code="export_worse", message=system.loss, file=shown, hint=hint)] if system.loss else []
+    return cards.Served(sealed, system), files, problems, warnings
 
 
 def _results(paths: Any, definition: Any, config: Any, record: Any, name: str, limit: int | None) -> dict[str, Any]:
     """Split -> metrics of this very run. Raises TaskError (exit 4) when there are none, or one is out of date."""
-    from tasklib import conversion, evaluation
+    from tasklib.data import conversion
+    from tasklib.scoring import evaluation
 
     found = {split: evaluation.read_metrics(paths.benchmark(name, split)) for split in ("test", "validation")}
     found = {split: result for split, result in found.items() if result is not None}
@@ -230,7 +338,7 @@ def _results(paths: Any, definition: Any, config: Any, record: Any, name: str, l
 
 def _baselines(paths: Any, definition: Any, config: Any, result: Any) -> dict[str, Any]:
     """Baseline -> metrics, of those that answered the same rows by the same decoding."""
-    from tasklib import evaluation, metrics
+    from tasklib.scoring import evaluation, metrics
 
     names = evaluation.baseline_names(definition)
     found = {n: metrics.read(evaluation.baseline_folder(paths, n, config, result.split)) for n in names}
@@ -243,10 +351,24 @@ def _baselines(paths: Any, definition: Any, config: Any, result: Any) -> dict[st
 
 def _weights(paths: Any, name: str, config: Any) -> tuple[dict[str, Path], list, list]:
     """Files of adapter/ or model/ by their name in the repository, problems as (exit code, problem), and warnings."""
-
     full = config.adapter.type == "full"
     folder = paths.run(name) / ("model" if full else "adapter")
     needed = "config.json" if full else "adapter_config.json"
+    found, problems, warnings = _files_of(paths, folder)
+    if needed not in found or not any(path.suffix == ".safetensors" for path in folder.rglob("*")):
+        problem = Problem(
+            code="weights_missing",
+            message=f"there is no {needed} with safetensors weights",
+            file=paths.shown(folder),
+            hint="train again",
+        )
+        problems.append((cli.ExitCode.PREREQUISITE, problem))
+    return found, problems, warnings
+
+
+def _files_of(paths: Any, folder: Path) -> tuple[dict[str, Path], list, list]:
+    """Files of a model by their name in the repository; problems as (exit code, problem) for pickles and damaged
+    weights; warnings for what is left out."""
     found, problems, warnings = {}, [], []
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         relative, shown = path.relative_to(folder).as_posix(), paths.shown(path)
@@ -259,22 +381,13 @@ def _weights(paths: Any, name: str, config: Any) -> tuple[dict[str, Path], list,
                     hint="only safetensors are uploaded: remove it, or train again",
                 )
             )
-        elif path.suffix not in UPLOADED or TRAINING_STATE.fullmatch(path.name):
+        elif (path.suffix not in UPLOADED and relative not in OF_OLLAMA) or TRAINING_STATE.fullmatch(path.name):
             if relative != "README.md":  # the card takes its place
                 warnings.append(Problem(code="file_left_out", message="no file of the model: not uploaded", file=shown))
         elif path.suffix == ".safetensors" and (fault := _safetensors_fault(path)):
             problems.append(Problem(code="weights_unreadable", message=fault, file=shown, hint="train again"))
         else:
             found[relative] = path
-    if needed not in found or not any(path.suffix == ".safetensors" for path in folder.rglob("*")):
-        problems.append(
-            Problem(
-                code="weights_missing",
-                message=f"there is no {needed} with safetensors weights",
-                file=paths.shown(folder),
-                hint="train again",
-            )
-        )
     return found, [(cli.ExitCode.PREREQUISITE, problem) for problem in problems], warnings
 
 
@@ -290,7 +403,7 @@ def _safetensors_fault(path: Path) -> str | None:
 
 def _card_warnings(run: Run) -> list:
     """What the reader of the card will miss, or its owner should know before it is published."""
-    from tasklib import cards
+    from tasklib.writing import cards
 
     result, where, warnings = cards.headline(run.results), "task_definition.yaml", []
     if run.definition.hub.license is None:
@@ -338,7 +451,8 @@ def _license_missing(field: str, example: str) -> Problem:
 
 def _contents(run: Run) -> dict[str, Any]:
     """Name in the repository -> a file here, text, or a value to write as JSON. No data, no predictions, no argv."""
-    from tasklib import cards, files, hub
+    from tasklib import files
+    from tasklib.writing import cards, hub
 
     contents: dict[str, Any] = dict(run.weights)
     contents["README.md"] = run.card
@@ -355,7 +469,7 @@ def _contents(run: Run) -> dict[str, Any]:
 
 def _training_run(run: Run) -> dict[str, Any]:
     """The part of run.json that says how the model came about, without command line, hardware and file names."""
-    from tasklib import cards
+    from tasklib.writing import cards
 
     record = run.record
     return {
@@ -373,7 +487,7 @@ def _training_run(run: Run) -> dict[str, Any]:
 
 
 def _shown_metrics(run: Run) -> dict[str, Any]:
-    from tasklib import cards
+    from tasklib.writing import cards
 
     result = cards.headline(run.results)
     return {f"{result.split} {result.primary.name}": result.primary.value}
@@ -384,6 +498,8 @@ def _command(args: argparse.Namespace, found: Upload, *flags: str) -> str:
     repo_id = args.repo_id or (found.definition.name if found.repo_id is None else None)
     repository = ["--repo-id", repo_id] if repo_id else []
     what = ["--dataset"] if args.dataset else ["--config", args.config or BASELINE]
+    what += ["--export", args.export] if args.export else []
+    what += ["--verify-download"] if args.verify_download else []
     return shlex.join(["uv", "run", "python", "scripts/05_upload_hf.py", *what, *repository, *flags])
 
 

@@ -88,7 +88,8 @@ def label_with(args: argparse.Namespace) -> Summary:
 
 
 def propose(args: argparse.Namespace, paths: Any, definition: Any) -> Summary:
-    from tasklib import endpoint, labelling
+    from tasklib.answering import endpoint
+    from tasklib.writing import labelling
 
     labelling.label_role(definition)
     if not args.model:
@@ -143,7 +144,7 @@ class _Sheet:
 
     def merge(self, texts: list[Any]) -> None:
         """Takes over what the file says of the texts already. Raises TaskError (exit 3) where it cannot be read."""
-        from tasklib import labelling
+        from tasklib.writing import labelling
 
         found: list[Any] = []
         if self.path.exists():
@@ -161,7 +162,8 @@ class _Sheet:
 
     def save(self) -> None:
         """Writes the sheet if it changed. Raises TaskError (exit 4) when somebody else changed the file meanwhile."""
-        from tasklib import files, labelling
+        from tasklib import files
+        from tasklib.writing import labelling
 
         self._saved_at = time.monotonic()
         text = labelling.sheet_text(self.rows, self.definition)
@@ -181,7 +183,9 @@ class _Sheet:
 
 def _ask(client: Any, sheet: _Sheet, asked: list[int], definition: Any, parallel: int) -> list[Problem]:
     """Asks for each open row and fills the sheet, which is saved whatever happens. Returns the refused rows."""
-    from tasklib import endpoint, labelling, progress
+    from tasklib import progress
+    from tasklib.answering import endpoint
+    from tasklib.writing import labelling
 
     refused = []
     conversations = [labelling.conversation(definition, sheet.rows[position]) for position in asked]
@@ -217,7 +221,9 @@ def _told(report: dict[str, Any], sheet: _Sheet, asked: list[int], paths: Any) -
 
 def _warnings_before(url: str, rows: list[Any]) -> list[Problem]:
     """What a person should know before texts are sent anywhere."""
-    from tasklib import endpoint, labelling, personal_data
+    from tasklib.answering import endpoint
+    from tasklib.data import personal_data
+    from tasklib.writing import labelling
 
     warnings = []
     texts = [text for row in rows for text in row.values.values()]
@@ -250,7 +256,7 @@ def _warnings_after(refused: list[Problem], n_unparsable: int, dropped: set[str]
 
 
 def accept(args: argparse.Namespace, paths: Any, definition: Any) -> Summary:
-    from tasklib import labelling
+    from tasklib.writing import labelling
 
     labelling.label_role(definition)
     rows, problems = labelling.read_sheet(args.input, definition)
@@ -285,7 +291,8 @@ def _as_new_version(
     args: argparse.Namespace, paths: Any, definition: Any, text: str, report: dict[str, Any]
 ) -> Summary:
     """Writes the raw file, unless a version of the same content exists; names or makes the change of data.files."""
-    from tasklib import files, labelling
+    from tasklib import files
+    from tasklib.writing import labelling
 
     stem = args.input.stem
     existing = labelling.versions(paths, stem)

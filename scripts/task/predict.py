@@ -4,13 +4,18 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import os
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tasklib import cli
 from tasklib.summary import Problem, Summary, TaskError
+
+PARALLEL, TIMEOUT_S = 4, 120  # requests at a time to a server, and how long one may take
 
 
 def build_parser() -> cli.Parser:
@@ -21,6 +26,8 @@ def build_parser() -> cli.Parser:
             "uv run python scripts/predict.py '第三季毛利率低於市場預期'",
             "uv run python scripts/predict.py --file new.csv --output answers.jsonl",
             "cat texts.txt | uv run python scripts/predict.py",
+            "uv run python scripts/predict.py --export gguf-q8_0 '第三季毛利率低於市場預期'",
+            "uv run python scripts/predict.py --base-url http://localhost:8080/v1 --model m --file new.csv",
         ],
     )
     cli.add_task_flags(parser, __file__)
@@ -32,51 +39,152 @@ def build_parser() -> cli.Parser:
     parser.add_argument(
         "--output", type=Path, help="write one JSON line for each text here instead of into the summary"
     )
+    parser.add_argument("--export", metavar="NAME", help="an export of the run, or a folder that holds one")
+    parser.add_argument("--base-url", metavar="URL", help="a server that was given this run: its address up to /v1")
+    parser.add_argument("--model", help="--base-url: its name there")
+    parser.add_argument("--allow-remote", action="store_true", help="--base-url: the texts may leave this machine")
     return parser
 
 
-def predict(args: argparse.Namespace) -> Summary:
-    from tasklib import files, inference, models, progress, runs, schema, tokenized
-    from tasklib.paths import config_path, task_paths
+@dataclass(frozen=True)
+class Asked:
+    """The rows to answer, what they are answered with, and what the summary calls it."""
 
+    args: argparse.Namespace
+    paths: Any
+    definition: Any
+    config: Any
+    rows: list[dict[str, Any]]
+    name: str
+
+
+def predict(args: argparse.Namespace) -> Summary:
+    from tasklib import files, progress, schema
+    from tasklib.answering import inference
+    from tasklib.paths import config_path, task_paths
+    from tasklib.training import runs
+
+    _check_flags(args)
     paths = task_paths(args.task_dir)
     definition = schema.load_definition(paths.definition)
     config_file = config_path(paths, args.config)
     config = schema.load_config(config_file, args.overrides, args.config)
-    name = runs.run_name(config_file, args.limit)
-    record = runs.finished_run(paths, name)
-    runs.require_same_identity(
-        record,
-        runs.identity(config, definition, paths),
-        name,
-        "predict with the config it was trained with, or train again",
-    )
-    asked = _rows(args, paths, definition)[: args.limit]
-    tokenizer = models.load_tokenizer(config.base_model)
-    inference.require_same_prompt(tokenizer, definition, record.prompt_sha256, name)
-    conversations, shortened = tokenized.fitted(tokenizer, definition, config, asked)
-    model = models.load_trained(config, paths.run(name))
-    prior = _prior(paths, definition, config, args.limit)
-    batches = inference.answers(definition, config, model, tokenizer, conversations, prior)
-    with progress.bar("predict", len(asked), "text") as bar:
-        answers = inference.in_order(progress.counted(batches, bar), len(asked))
-    rows = [
+    rows = _rows(args, paths, definition)[: args.limit]
+    asked = Asked(args, paths, definition, config, rows, runs.run_name(config_file, args.limit))
+    with contextlib.ExitStack() as open_until_answered, progress.bar("predict", len(rows), "text") as bar:
+        by = _by_export if args.export else _by_endpoint if args.base_url else _by_run
+        batches, shortened = by(asked, open_until_answered)
+        answers = inference.in_order(progress.counted(batches, bar), len(rows))
+    outputs: dict[str, Any] = {"predictions": _shown(definition, rows, answers)}
+    if args.output:
+        files.write_jsonl(args.output, outputs["predictions"])
+        outputs = {"predictions_file": str(args.output)}
+    warnings = _shortened(rows, shortened) + _failed(rows, answers)
+    return Summary.of("predict", run=asked.name, counts={"rows": len(rows)}, warnings=warnings, outputs=outputs)
+
+
+def _check_flags(args: argparse.Namespace) -> None:
+    """Raises UsageError for flags that mean nothing together."""
+    if bool(args.base_url) != bool(args.model):
+        raise cli.UsageError("--base-url and --model go together")
+    if args.base_url and args.export:
+        raise cli.UsageError("give --base-url or --export, not both")
+
+
+def _by_run(asked: Asked, stack: contextlib.ExitStack) -> tuple[Any, list[int]]:
+    """The trained run in this process."""
+    from tasklib.answering import inference
+    from tasklib.model import models
+
+    tokenizer, conversations, shortened = _fitted(asked)
+    model = models.load_trained(asked.config, asked.paths.run(asked.name))
+    prior = _prior(asked.paths, asked.definition, asked.config, asked.args.limit)
+    batches = inference.answers(asked.definition, asked.config, model, tokenizer, conversations, prior)
+    return batches, shortened
+
+
+def _by_endpoint(asked: Asked, stack: contextlib.ExitStack) -> tuple[Any, list[int]]:
+    """A server that was given this run, asked in the words of training; it writes free text, which is parsed. Raises
+    TaskError (exit 2) for an address elsewhere without --allow-remote."""
+    from tasklib.answering import backends, endpoint
+
+    args, (_, conversations, shortened) = asked.args, _fitted(asked)
+    with backends.in_own_words():
+        if not endpoint.is_local(endpoint.checked_url(args.base_url)) and not args.allow_remote:
+            message, hint = f"the texts would be sent to {args.base_url}", "give --allow-remote if they may leave here"
+            problem = Problem(code="texts_leave_machine", message=message, field="--base-url", hint=hint)
+            raise TaskError(cli.ExitCode.USAGE, [problem])
+        client = _client(args.base_url, args.model, asked.config.generation.max_new_tokens)
+    return backends.by_endpoint(asked.definition, client, conversations, PARALLEL), shortened
+
+
+def _by_export(asked: Asked, stack: contextlib.ExitStack) -> tuple[Any, list[int]]:
+    """An export of the run, or one that lies elsewhere (a download), whole and under the contract of this task. Raises
+    TaskError (exit 4) with every difference."""
+    from tasklib.answering import backends, inference
+    from tasklib.export import contract, exported, llama_cpp
+    from tasklib.model import tokenized
+
+    given = Path(asked.args.export).expanduser()
+    folder = given if given.is_absolute() or given.is_dir() else asked.paths.exports(asked.name) / given
+    sealed, tokenizer = exported.opened(folder, asked.config, asked.definition)
+    conversations, shortened = tokenized.fitted(tokenizer, asked.definition, asked.config, asked.rows)
+    if sealed.format in contract.WITH_TRANSFORMERS:
+        model = exported.model(folder, sealed, asked.config)
+        return inference.answers(asked.definition, asked.config, model, tokenizer, conversations), shortened
+    path, n_new = exported.gguf_file(folder, sealed), sealed.decoding.max_new_tokens
+    room = sealed.max_length + n_new + 8
+    url = stack.enter_context(llama_cpp.served(path, n_ctx=room, n_parallel=PARALLEL))
+    client = _client(url, path.stem, n_new)
+    return backends.by_endpoint(asked.definition, client, conversations, PARALLEL), shortened
+
+
+def _fitted(asked: Asked) -> tuple[Any, list[Any], list[int]]:
+    """Tokenizer, conversations as training had them, and which of them were shortened. Raises TaskError when the run is
+    not finished, was made from something else, or its prompt renders otherwise today."""
+    from tasklib.answering import inference
+    from tasklib.model import models, tokenized
+    from tasklib.training import runs
+
+    record = runs.finished_run(asked.paths, asked.name)
+    identity = runs.identity(asked.config, asked.definition, asked.paths)
+    hint = "predict with the config it was trained with, or train again"
+    runs.require_same_identity(record, identity, asked.name, hint)
+    tokenizer = models.load_tokenizer(asked.config.base_model)
+    inference.require_same_prompt(tokenizer, asked.definition, record.prompt_sha256, asked.name)
+    conversations, shortened = tokenized.fitted(tokenizer, asked.definition, asked.config, asked.rows)
+    return tokenizer, conversations, shortened
+
+
+def _client(url: str, model: str, max_tokens: int) -> Any:
+    from tasklib.answering import backends
+
+    key = os.environ.get("OPENAI_API_KEY") or None
+    return backends.Client(url, model, key, timeout_s=TIMEOUT_S, max_tokens=max_tokens)
+
+
+def _shown(definition: Any, rows: list[dict[str, Any]], answers: list[Any]) -> list[dict[str, Any]]:
+    """One entry of `predictions` for each row."""
+    module = definition.task_type
+    return [
         {
-            "text": definition.task_type.text_of(definition.task_type.Record(**row["record"])),
+            "text": module.text_of(module.Record(**row["record"])),
             "prediction": a.prediction,
             "probabilities": a.probabilities,
             "raw_output": a.raw_output,
             "parsed": a.prediction is not None,
         }
-        for row, a in zip(asked, answers, strict=True)
+        for row, a in zip(rows, answers, strict=True)
     ]
-    outputs: dict[str, Any] = {"predictions": rows}
-    if args.output:
-        files.write_jsonl(args.output, rows)
-        outputs = {"predictions_file": str(args.output)}
-    return Summary.of(
-        "predict", run=name, counts={"rows": len(rows)}, warnings=_shortened(asked, shortened), outputs=outputs
-    )
+
+
+def _failed(rows: list[dict[str, Any]], answers: list[Any]) -> list[Problem]:
+    """A warning for each text that a server gave no answer to."""
+    return [
+        Problem(code="no_answer", message=a.raw_output, file=row["source"]["file"], line=row["source"]["line"])
+        for row, a in zip(rows, answers, strict=True)
+        if a.failed
+    ]
 
 
 def _shortened(asked: list[dict[str, Any]], shortened: list[int]) -> list[Problem]:
@@ -94,7 +202,8 @@ def _shortened(asked: list[dict[str, Any]], shortened: list[int]) -> list[Proble
 
 def _prior(paths: Any, definition: Any, config: Any, limit: int | None) -> Any:
     """The correction of label probabilities by the shares in train, where the config asks for it."""
-    from tasklib import conversion, inference
+    from tasklib.answering import inference
+    from tasklib.data import conversion
 
     if not config.imbalance.prior_correction:
         return None
@@ -103,7 +212,7 @@ def _prior(paths: Any, definition: Any, config: Any, limit: int | None) -> Any:
 
 def _rows(args: argparse.Namespace, paths: Any, definition: Any) -> list[dict[str, Any]]:
     """The rows to answer as the rows of a split are: `{source, record, prompt}`."""
-    from tasklib import prompts
+    from tasklib.model import prompts
 
     records = _records(args, definition)
     prefix = _prefix(paths, definition)
@@ -119,7 +228,8 @@ def _rows(args: argparse.Namespace, paths: Any, definition: Any) -> list[dict[st
 
 def _prefix(paths: Any, definition: Any) -> list[dict[str, str]]:
     """The system message and worked examples exactly as the rows of validation and test have them."""
-    from tasklib import conversion, prompts
+    from tasklib.data import conversion
+    from tasklib.model import prompts
 
     if not definition.prompt.n_few_shot:
         return prompts.prefix_messages(definition, [])
@@ -131,7 +241,7 @@ def _prefix(paths: Any, definition: Any) -> list[dict[str, str]]:
 def _records(args: argparse.Namespace, definition: Any) -> list[tuple[str, int, Any]]:
     """(file, line, record) of each row to answer, checked. Raises TaskError (exit 2 for no input, exit 3 with every bad
     row)."""
-    from tasklib.records import Row, read_rows
+    from tasklib.reading.records import Row, read_rows
 
     module, fields = definition.task_type, definition.data.fields
     if args.file and args.texts:

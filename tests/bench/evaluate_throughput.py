@@ -36,7 +36,9 @@ SYSTEMS = ("plain loop", "generate", "score")
 
 def measure(system: str, args: argparse.Namespace) -> dict[str, Any]:
     """One system in this process: rows/s, peak bytes and its predictions."""
-    from tasklib import conversion, models, schema
+    from tasklib import schema
+    from tasklib.data import conversion
+    from tasklib.model import models
     from tasklib.paths import task_paths
 
     paths = task_paths(args.task_dir)
@@ -65,7 +67,7 @@ def plain_loop(definition: Any, config: Any, run: Path | None, system: str) -> C
     """What a model card shows."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from tasklib import models
+    from tasklib.model import models
 
     folder = models.location(config.base_model)
     tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -96,7 +98,8 @@ def plain_loop(definition: Any, config: Any, run: Path | None, system: str) -> C
 
 def ours(definition: Any, config: Any, run: Path | None, system: str) -> Callable[[list[Any]], list[Any]]:
     """What 04_evaluate.py does."""
-    from tasklib import inference, models
+    from tasklib.answering import inference
+    from tasklib.model import models
 
     evaluation = definition.evaluation.model_copy(update={"decoding": system})
     definition = definition.model_copy(update={"evaluation": evaluation})
@@ -180,7 +183,7 @@ def main() -> None:
     results = summary(runs)
     print(table(results))
     if args.keep:
-        from tasklib import runs as records
+        from tasklib.training import runs as records
 
         command = shlex.join(["tests/bench/evaluate_throughput.py", *sys.argv[1:]])
         about = {"date": datetime.date.today().isoformat(), "command": command, "machine": readme.machine()}

@@ -69,7 +69,7 @@ def run_ours(task: Path, name: str) -> dict[str, Any]:
 
 def run_trl(task: Path, name: str, epochs: float, batch_size: int, folder: Path) -> dict[str, Any]:
     """Plain `trl sft`; its log lines are stamped as they appear."""
-    from tasklib import builtin
+    from tasklib.model import builtin
 
     data, output = folder / "data", folder / "output"
     data.mkdir(parents=True)
@@ -120,8 +120,12 @@ def speed(points: list[tuple[float, float, float]]) -> dict[str, Any]:
 
 def score(task: Path, name: str, adapter: Path) -> dict[str, float]:
     """Macro-F1 of an adapter on validation and test rows together, with its interval: one code for all."""
-    from tasklib import bootstrap, conversion, inference, models, schema
+    from tasklib import schema
+    from tasklib.answering import inference
+    from tasklib.data import conversion
+    from tasklib.model import models
     from tasklib.paths import task_paths
+    from tasklib.scoring import bootstrap
 
     paths = task_paths(task)
     definition = schema.load_definition(paths.definition)
@@ -171,7 +175,7 @@ def main() -> None:
     results = {name: results.get(name) or kept["results"][name] for name in names if name in results or kept}
     print(table(results))
     if args.keep:
-        from tasklib import runs
+        from tasklib.training import runs
 
         command = f"tests/bench/train_throughput.py --epochs {args.epochs:g} --batch-size {args.batch_size}"
         about = {"date": datetime.date.today().isoformat(), "command": command, "machine": readme.machine()}

@@ -71,6 +71,9 @@ class TaskPaths:
     def run(self, name: str) -> Path:
         return self.root / "models" / name
 
+    def exports(self, run: str) -> Path:
+        return self.run(run) / "exports"
+
     def benchmark(self, run: str, split: str) -> Path:
         return self.benchmarks / run / split
 

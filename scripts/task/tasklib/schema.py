@@ -273,7 +273,6 @@ TRAINING_DEFAULTS = {
     "logging_steps": 5,
     "save_strategy": "epoch",
     "save_total_limit": 2,  # the newest, to resume from, and the best or the one before
-    "train_sampling_strategy": "group_by_length",  # rows of like length in one batch: little padding
     "report_to": "none",
 }
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
-from tasklib import answers
-from tasklib.answers import Fault, Scores
+from tasklib.data import answers
+from tasklib.data.answers import Fault, Scores
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array

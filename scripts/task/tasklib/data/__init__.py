@@ -1,0 +1,1 @@
+"""What is known of the rows: faults, decisions, duplicates, splits, the processed files."""

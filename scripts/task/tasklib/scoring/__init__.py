@@ -1,0 +1,1 @@
+"""Answers -> metrics with intervals, beside baselines; the gate and the reports."""

@@ -1,0 +1,1 @@
+"""From processed rows to an adapter: the proof of the mask, the trainer, checkpoints, log."""

@@ -1,0 +1,1 @@
+"""Cards and guides, and what is sent to the Hub."""

@@ -1,0 +1,356 @@
+"""The words of the annotation guide, of the integration guide and of a request for labels, in the task's language."""
+
+from __future__ import annotations
+
+ANNOTATION = {
+    "zh-TW": {
+        "title": "標註指南",
+        "sample_text": "（一則屬於「{label}」的文字）",
+        "intro": "這份文件由 `task_definition.yaml` 與資料產生，請勿手改：標籤的定義寫在 `task.label_definitions`，"
+                 "邊界情況的決定寫在 `data/decisions.csv`，再執行 `uv run python scripts/01_validate_data.py` 更新。",
+        "what": "要判斷什麼", "task": "任務：{description}", "no_description": "（尚未說明：請寫在 `description`）",
+        "unit": "一列是一則文字，只看這則文字本身判斷，給一個標籤。不要查作者、日期或後來發生的事。",
+        "instruction": "模型得到的指示如下。標註時用同一個標準：",
+        "labels": "標籤", "label": "標籤（檔案裡寫這個）", "answer": "模型寫出", "definition": "定義",
+        "undefined": "尚未定義",
+        "no_definitions": "**{n} 個標籤還沒有定義。** 沒有定義，兩個人就會標得不一樣。請在 `task_definition.yaml` "
+                          "補上，寫清楚什麼樣的文字算、什麼樣的不算：",
+        "write_definition": "什麼樣的文字是這個標籤，什麼樣的不是",
+        "examples": "資料裡的例子", "example": "文字", "no_examples": "資料裡還沒有例子",
+        "examples_note": "以下照資料原樣，過長的截短。例子不一定標對；發現標錯，請改資料。",
+        "decisions": "已經決定的邊界情況", "text": "文字", "decided": "標籤", "reason": "理由",
+        "no_decisions": "還沒有。",
+        "contradictions": "還沒有決定的矛盾", "no_contradictions": "沒有：同樣的文字都有同樣的標籤。",
+        "contradictions_note": "同樣的文字有不同的標籤，最多只有一個是對的。執行 "
+                               "`uv run python scripts/01_validate_data.py --decide`，在 `data/decisions.csv` 的 "
+                               "`label` 填上決定、`reason` 填上理由，並在 `task_definition.yaml` 的 `data:` 之下寫 "
+                               "`decisions: data/decisions.csv`。",
+        "seen": "標籤（位置）", "more": "其餘 {n} 項未列出。",
+        "unsure": "拿不定主意的時候",
+        "unsure_steps": [
+            "先看標籤的定義，再看上面已經決定的邊界情況。",
+            "還是不確定，就讓標籤空著，在備註寫下猶豫的原因。不要猜，也不要丟銅板。",
+            "把空著的文字收集起來，大家一起決定，把結果與理由寫進 `data/decisions.csv`。",
+            "同一種情況一再出現，表示定義少了一句話：改 `task.label_definitions`，再回頭檢查標過的列。",
+        ],
+        "file": "檔案的規則",
+        "file_rules": [
+            "標籤只能用上表第一欄的字，一字不差：大小寫、全形半形、前後空白都算。",
+            "一列一則文字。文字裡有逗號、引號或換行時，整格要用雙引號包住（Excel 會自己處理）。",
+            "文字與標籤都不能空白；還不能決定的列先不要放進來。",
+            "編碼用 UTF-8。用 Excel 存檔時選「CSV UTF-8（逗號分隔）」。",
+            "不要用顏色、合併儲存格或註解表示標籤：程式讀不到。其他欄位可以保留，不會被讀取。",
+            "`data/raw/` 裡的檔案不要修改；修正過的內容存成新檔，再改 `task_definition.yaml` 的 `data.files`。",
+        ],
+        "columns": "欄位：", "role": "內容", "column": "欄名",
+        "roles": {"text": "文字", "label": "標籤", "group": "同一組的列留在同一邊", "time": "日期或時間"},
+        "file_example": "檔案的樣子：",
+        "sheet": "還沒有標籤的文字",
+        "sheet_intro": "先讓一個語言模型提出建議，再由人逐列檢查：",
+        "sheet_rules": [
+            "打開 `data/labelling/texts.csv`，先自己判斷，再看 `proposed_label`。先看建議容易被帶著走。",
+            "建議錯了：把對的標籤寫在 `corrected_label`。",
+            "建議對了：在 `checked` 寫 `x`。沒有寫 `x`、也沒有更正的列不會拿來訓練。",
+            "拿不定主意：兩欄都空著，在 `note` 寫原因。",
+            "不要改 `id` 與文字。文字前面的一個 `'` 是為了不讓 Excel 把它當成公式或日期，收回時會自動去掉。",
+        ],
+        "agreement": "兩個人標得一樣嗎",
+        "agreement_why": "一個人標的資料看不出標準清不清楚。請兩個人各自標同樣的 {n} 列，隨機抽取，彼此不討論、"
+                         "不看對方的答案，再算 Cohen's kappa：兩人的一致率扣掉碰巧一致的部分，1 是完全一致，0 "
+                         "是跟亂猜一樣。",
+        "agreement_n": "為什麼是 {n} 列：{labels} 個標籤大致平均、kappa 約 0.8 時，95 % 區間是 ±0.1 左右（Cohen 1960 "
+                       "的標準誤）；而且每個標籤平均至少 10 列。標籤愈不平均，需要愈多列；資料不夠就全部標兩次。",
+        "agreement_read": "習慣的判讀（Landis 與 Koch，1977）：0.8 以上很好，0.6 到 0.8 可用，0.6 以下先不要繼續標："
+                          "一起看不一致的列，改定義，換一批列重測。模型的分數不會高過標註者彼此的一致程度太多。",
+        "agreement_how": "把下面存成 `agreement.py`，執行 `uv run python agreement.py 甲.csv 乙.csv`：",
+        "duplicates": "重複的文字",
+        "duplicates_rules": [
+            "全形半形、大小寫、空白不計，相同的文字算同一則。",
+            "同一則文字出現多次不會被刪掉，但一定留在訓練、驗證、測試的同一邊，否則測試等於洩題。",
+            "同一則文字的標籤必須相同；不同就是上面所說的矛盾。",
+        ],
+        "near_duplicates": "幾乎相同的文字（相似度 {threshold} 以上）也留在同一邊。",
+    },
+    "en": {
+        "sample_text": "(a text that is {label})",
+        "title": "Annotation guide",
+        "intro": "This page is made from `task_definition.yaml` and the data; do not edit it. Definitions of labels "
+                 "belong in `task.label_definitions`, decided edge cases in `data/decisions.csv`; then run "
+                 "`uv run python scripts/01_validate_data.py` to renew it.",
+        "what": "What is judged", "task": "Task: {description}",
+        "no_description": "(not described yet: write it as `description`)",
+        "unit": "One row is one text. Judge it by the text alone and give it one label. Do not look up the author, "
+                "the date or what happened later.",
+        "instruction": "This is the instruction that the model gets. Label by the same standard:",
+        "labels": "Labels", "label": "Label (what the file says)", "answer": "Model writes",
+        "definition": "Definition",
+        "undefined": "not defined yet",
+        "no_definitions": "**Labels without a definition: {n}.** Without one, two people will label differently. "
+                          "Write them in `task_definition.yaml`, saying which texts count and which do not:",
+        "write_definition": "which texts get this label, and which do not",
+        "examples": "Examples out of the data", "example": "Text", "no_examples": "no example in the data yet",
+        "examples_note": "As they stand in the data, long ones cut. An example may be labelled wrongly; if so, "
+                         "correct the data.",
+        "decisions": "Edge cases that were decided", "text": "Text", "decided": "Label", "reason": "Reason",
+        "no_decisions": "None yet.",
+        "contradictions": "Contradictions still open",
+        "no_contradictions": "None: equal texts have equal labels.",
+        "contradictions_note": "Equal texts with different labels: at most one can be right. Run "
+                               "`uv run python scripts/01_validate_data.py --decide`, fill in `label` and `reason` in "
+                               "`data/decisions.csv`, and write `decisions: data/decisions.csv` below `data:` in "
+                               "`task_definition.yaml`.",
+        "seen": "Label (place)", "more": "{n} more not listed.",
+        "unsure": "When unsure",
+        "unsure_steps": [
+            "Read the definitions of the labels first, then the decided edge cases above.",
+            "Still unsure: leave the label empty and note why. Do not guess, and do not toss a coin.",
+            "Collect such texts, decide on them together, and write result and reason into `data/decisions.csv`.",
+            "The same case again and again means that a definition lacks a sentence: change `task.label_definitions`, "
+            "then look again at the rows labelled before.",
+        ],
+        "file": "Rules of the file",
+        "file_rules": [
+            "A label is one of the first column above, letter by letter: case, width and outer spaces count.",
+            "One row holds one text. A cell with commas, quotes or line breaks stands in double quotes (Excel does so "
+            "by itself).",
+            "Neither text nor label may be empty; leave out rows that cannot be decided yet.",
+            "The encoding is UTF-8. In Excel, save as “CSV UTF-8 (comma delimited)”.",
+            "Colours, merged cells and comments are no labels: they are not read. Other columns may stay; they are "
+            "not read either.",
+            "Files in `data/raw/` are never edited; save a corrected copy beside them and change `data.files` in "
+            "`task_definition.yaml`.",
+        ],
+        "columns": "Columns:", "role": "Holds", "column": "Column",
+        "roles": {"group": "rows of one group stay on one side", "time": "date or time"},
+        "file_example": "What the file looks like:",
+        "sheet": "Texts without labels",
+        "sheet_intro": "Let a language model propose labels, then check every row yourself:",
+        "sheet_rules": [
+            "Open `data/labelling/texts.csv`. Judge first, then look at `proposed_label`: it is easy to be led.",
+            "The proposal is wrong: write the right label into `corrected_label`.",
+            "The proposal is right: write `x` into `checked`. Rows without `x` and without a correction are not "
+            "trained on.",
+            "Unsure: leave both empty and write why into `note`.",
+            "Leave `id` and the text as they are. One `'` before a text keeps Excel from reading a formula or a date; "
+            "it is taken away again when the sheet comes back.",
+        ],
+        "agreement": "Do two people label alike?",
+        "agreement_why": "Data that one person labelled do not show whether the standard is clear. Let two people "
+                         "label the same {n} rows, drawn at random, without talking and without seeing the other's "
+                         "answers. Then compute Cohen's kappa: their agreement without the part that is chance; 1 is "
+                         "full agreement, 0 is what guessing gives.",
+        "agreement_n": "Why {n} rows: with {labels} labels of about equal size and a kappa near 0.8, the 95 % "
+                       "interval is about ±0.1 (standard error of Cohen 1960); and each label has at least 10 rows on "
+                       "average. Less balanced labels need more rows; with fewer rows than that, label all of them "
+                       "twice.",
+        "agreement_read": "The usual reading (Landis and Koch 1977): above 0.8 very good, 0.6 to 0.8 usable. Below "
+                          "0.6 do not go on: look at the rows that differ together, change the definitions, and "
+                          "measure again on other rows. A model will hardly score higher than the labellers agree "
+                          "with each other.",
+        "agreement_how": "Save this as `agreement.py` and run `uv run python agreement.py first.csv second.csv`:",
+        "duplicates": "Equal texts",
+        "duplicates_rules": [
+            "Texts that differ only in width, case or white space count as the same text.",
+            "Equal texts are not removed, but all of them stay on one side of train, validation and test; else the "
+            "test would give its answers away.",
+            "Equal texts must have equal labels; otherwise they are a contradiction as above.",
+        ],
+        "near_duplicates": "Texts that are nearly equal (similarity {threshold} or more) stay on one side too.",
+    },
+}  # fmt: skip
+
+INTEGRATION = {
+    "zh-TW": {
+        "title": "整合指南",
+        "intro": "給要呼叫這個模型的工程師。由 `task_definition.yaml` 與 `configs/` 產生，請勿手改。"
+                 "指令都在任務資料夾裡執行，需要先訓練完成（`bash scripts/run_pipeline.sh`）。",
+        "call": "呼叫 predict.py",
+        "call_note": "輸出永遠是一個 JSON 物件（stdout），進度與警告在 stderr。每次呼叫都要載入模型，所以一次給多筆。",
+        "exit_codes": "結束碼：0 成功，1 程式錯誤，2 用法或設定錯誤，3 輸入有錯（`errors` 列出每一列），4 "
+                      "還沒訓練或缺套件，130 被中斷。不是 0 時 `outputs` 沒有預測。",
+        "output": "輸出的樣子（數值是示意）：",
+        "fields": "`outputs.predictions` 依輸入的順序，每筆一個：",
+        "key": "欄位", "meaning": "意義",
+        "text_key": "輸入的文字（正規化之後）",
+        "prediction_key": "標籤；無法解析時是 null",
+        "probabilities_key": {"score": "每個標籤的機率，總和是 1（在合法答案之間正規化）",
+                              "generate": "null：這個任務用生成解碼"},
+        "raw_output_key": {"score": "null：這個任務不生成文字，只比較合法答案", "generate": "模型寫出的原文"},
+        "parsed_key": {"score": "一定是 true", "generate": "答案能不能解析成標籤"},
+        "python": "從 Python 呼叫",
+        "python_note": "把 `TASK` 換成任務資料夾的路徑。一筆輸入是一個物件，鍵是資料的欄名：",
+        "inputs": "其他輸入形式",
+        "input": "形式", "command": "指令",
+        "forms": {"argument": "直接寫在指令上", "text_file": ".txt：一行一則，空行略過",
+                  "table": ".csv、.tsv、.jsonl、.json：要有欄位 {columns}", "stdin": "標準輸入：一行一則",
+                  "output": "結果寫成 JSON Lines，不放進摘要", "config": "用另一個訓練過的設定"},
+        "request": "模型收到的請求",
+        "request_note": "自己呼叫模型（不經過 `predict.py`）時，訊息必須與訓練時一字不差。以一個例子的文字為例：",
+        "template": "再用這個模型 tokenizer 的 chat template 排版："
+                    "`apply_chat_template(messages, add_generation_prompt=True, enable_thinking=False)`。`predict.py` "
+                    "會核對排版後的雜湊（`run.json` 的 `prompt_sha256`），不同就拒絕。",
+        "few_shot": "`n_few_shot` 是 {n}：問題之前有 {n} 組取自訓練資料的問答（上面以第一組的位置示意）。真正的內容在 "
+                    "`data/processed/validation.jsonl` 每一列的 `prompt`。",
+        "normalize": "文字進入提示之前的處理",
+        "no_normalize": "沒有：文字原樣放進提示，前後的空白也不去掉。",
+        "nfkc": "先做 Unicode NFKC 正規化（`data.normalize: [nfkc]`），全形英數會變半形。例如 `{before}` 變成 "
+                "`{after}`：`predict.py` 會自己做，自己組請求時要先做。",
+        "answers": "合法的答案",
+        "answers_note": "模型只會被要求寫出下面其中一個；`predict.py` 回傳的是標籤。",
+        "answer": "模型寫出", "label": "標籤",
+        "parsing": "如何解析",
+        "parsing_score": "這個任務用 `evaluation.decoding: score`：不解析文字，直接比較每個合法答案的可能性，"
+                         "取最高者，所以一定有答案。自己生成文字時才需要下面的規則。",
+        "parsing_generate": "這個任務用 `evaluation.decoding: generate`：模型寫文字，再照下面的規則解析。",
+        "parsing_rules": [
+            "全形半形、大小寫、前後的空白與標點不計；剩下的正好是一個答案，就是它。",
+            "否則，文字裡正好出現一個答案時取它（較長的答案優先；英文單字裡的片段不算）。",
+            "出現兩個以上、或一個都沒有，就是無法解析：`prediction` 是 null，`parsed` 是 false。",
+            "無法解析在評估時算答錯。上線時請當成「沒有答案」交給人處理，不要當成任何一個標籤。",
+        ],
+        "parsing_examples": "用這個任務的解析器實際跑出來的例子：",
+        "written": "模型寫出", "parsed_as": "解析成", "unparsable": "（無法解析）",
+        "settings": "模型與生成的設定", "setting": "設定", "value": "值",
+        "settings_note": {"score": "`score` 不生成文字，`max_new_tokens` 用不到；結果不含亂數。",
+                          "generate": "生成用 greedy 解碼，結果不含亂數；寫到 `max_new_tokens` 還沒停就截斷。"},
+        "serving": "換到別處服務",
+        "serving_note": "每個匯出的資料夾都有 `inference.json`：提示的雜湊、system、停止字串、解碼方式、標籤、"
+                        "每個檔案的 sha256。匯出的 chat template 不需要其他參數就能排出訓練時的提示。"
+                        "服務出來的模型寫的是文字：照上面「如何解析」的規則讀；它沒有機率。",
+        "serving_few_shot": "訊息裡還少了 `n_few_shot` 組問答：放在問題之前，與上面的請求相同。",
+        "llama": "llama.cpp server",
+        "llama_note": "GGUF 需要 llama.cpp 的轉換程式；缺少時錯誤訊息會寫出安裝指令。伺服器用 PyPI 的 xllamacpp：",
+        "llama_binary": "有 llama.cpp 本身的 `llama-server` 時（這一行沒有在這個專案的測試裡執行）：",
+        "openai": "OpenAI client",
+        "openai_note": "對任何 OpenAI 相容的伺服器都一樣（`uv pip install openai`）：",
+        "openai_errors": [
+            "`finish_reason` 是 `length`：答案寫到 `max_tokens` 還沒停，通常是停止字串不見了。先跑 "
+            "`export_model.py --verify`。",
+            "HTTP 400：提示超過伺服器的 context。HTTP 503：模型還在載入，稍後再試。連線被拒：伺服器沒有啟動。",
+            "文字無法解析：當成「沒有答案」，不要當成任何一個標籤。",
+        ],
+        "vllm": "vLLM（沒有在這個專案的測試裡執行）",
+        "ollama": "Ollama（沒有在這個專案的測試裡執行；Modelfile 的模板用 Go 的 text/template 核對過）",
+        "ollama_note": "第一個指令寫出 `Modelfile`，交給 Ollama，並把它的回答與訓練好的模型逐列比較：",
+        "same": "確認它和訓練時一樣",
+        "same_note": "依序是：用訓練時的訊息問一句；用同樣的列評分；逐列比較提示的 token、文字與分數。",
+        "measured": "在這裡量到的",
+        "not_measured": "還沒有。`uv run python scripts/export_model.py --verify` 會比較所有的匯出，並把結果寫在這裡。",
+        "measured_note": "驗證集 {n} 列，一次一列，greedy；{date}，{machine}。`run` 是訓練好的模型本身。",
+        "system": "系統", "reference": "基準", "unknown": "不明",
+        "verdicts": {"better": "較好", "not_distinguishable": "分不出差別", "worse": "較差"},
+        "measured_columns": ("和 `run` 比", "提示相同的列", "文字相同的列", "延遲中位數（秒）", "列／秒"),
+    },
+    "en": {
+        "title": "Integration guide",
+        "intro": "For the engineer who calls this model. Made from `task_definition.yaml` and `configs/`; do not edit "
+                 "it. Commands run in the task folder, after training (`bash scripts/run_pipeline.sh`).",
+        "call": "Calling predict.py",
+        "call_note": "stdout is always one JSON object; progress and warnings go to stderr. Every call loads the "
+                     "model, so give many texts at once.",
+        "exit_codes": "Exit codes: 0 ok, 1 a bug, 2 usage or configuration, 3 the input has faults (`errors` lists "
+                      "every row), 4 not trained yet or a package is missing, 130 interrupted. `outputs` holds "
+                      "predictions only with 0.",
+        "output": "What comes out (the numbers are only an illustration):",
+        "fields": "`outputs.predictions` holds one entry for each input, in the same order:",
+        "key": "Key", "meaning": "Meaning",
+        "text_key": "the text that was given, after normalization",
+        "prediction_key": "the label; null where the answer could not be parsed",
+        "probabilities_key": {"score": "probability of each label; they sum to 1 over the legal answers",
+                              "generate": "null: this task decodes by generation"},
+        "raw_output_key": {"score": "null: this task writes no text, it compares the legal answers",
+                           "generate": "what the model wrote"},
+        "parsed_key": {"score": "always true", "generate": "whether the answer names a label"},
+        "python": "Calling it from Python",
+        "python_note": "Put the path of the task folder in place of `TASK`. One input is one object whose keys are "
+                       "the data's columns:",
+        "inputs": "Other forms of input",
+        "input": "Form", "command": "Command",
+        "forms": {"argument": "on the command line", "text_file": ".txt: one text a line, blank lines skipped",
+                  "table": ".csv, .tsv, .jsonl, .json with the columns {columns}",
+                  "stdin": "standard input: one text a line",
+                  "output": "results as JSON lines instead of in the summary", "config": "another config that was "
+                                                                                         "trained"},
+        "request": "The request that the model gets",
+        "request_note": "Whoever calls the model without `predict.py` must send exactly the messages of training. "
+                        "With the text of one example:",
+        "template": "They are then rendered by the chat template of the model's own tokenizer: "
+                    "`apply_chat_template(messages, add_generation_prompt=True, enable_thinking=False)`. `predict.py` "
+                    "compares the hash of the rendering (`prompt_sha256` in `run.json`) and refuses another one.",
+        "few_shot": "`n_few_shot` is {n}: {n} questions and answers out of the training data stand before the "
+                    "question (the place of the first is shown). Their real content stands in `prompt` of each row of "
+                    "`data/processed/validation.jsonl`.",
+        "normalize": "What happens to the text first",
+        "no_normalize": "Nothing: the text goes into the prompt as it stands, outer white space included.",
+        "nfkc": "Unicode NFKC normalization (`data.normalize: [nfkc]`): full-width letters and digits become "
+                "half-width. `{before}` becomes `{after}`, for example. `predict.py` does it; do it yourself in a "
+                "request of your own.",
+        "answers": "Legal answers",
+        "answers_note": "The model is asked to write exactly one of these; `predict.py` returns the label.",
+        "answer": "Model writes", "label": "Label",
+        "parsing": "How an answer is parsed",
+        "parsing_score": "This task uses `evaluation.decoding: score`: no text is parsed; the likelihoods of the "
+                         "legal answers are compared and the highest wins, so there is always an answer. The rules "
+                         "below matter only where you generate text yourself.",
+        "parsing_generate": "This task uses `evaluation.decoding: generate`: the model writes text, and these rules "
+                            "read it.",
+        "parsing_rules": [
+            "Width, case and outer white space or punctuation do not count; if the rest is exactly one answer, it is "
+            "that one.",
+            "Otherwise the text must contain exactly one of the answers (longer ones first; parts of an English word "
+            "do not count).",
+            "Two or more, or none: it cannot be parsed. `prediction` is null and `parsed` is false.",
+            "Evaluation counts that as wrong. In production treat it as “no answer” and let a person look; never take "
+            "it for one of the labels.",
+        ],
+        "parsing_examples": "What this task's own parser makes of some answers:",
+        "written": "Model writes", "parsed_as": "Parsed as", "unparsable": "(not parsable)",
+        "settings": "Model and generation settings", "setting": "Setting", "value": "Value",
+        "settings_note": {"score": "`score` writes no text, so `max_new_tokens` is not used; nothing is drawn at "
+                                   "random.",
+                          "generate": "Decoding is greedy, nothing is drawn at random; an answer longer than "
+                                      "`max_new_tokens` is cut."},
+        "serving": "Serving it elsewhere",
+        "serving_note": "Beside every export lies `inference.json`: hash of the prompt, system message, stop texts, "
+                        "decoding, labels, and the sha256 of every file. The exported chat template renders the prompt "
+                        "of training without further arguments. A served model writes text: read it by the rules of "
+                        "“How an answer is parsed” above; it has no probabilities.",
+        "serving_few_shot": "The messages below lack the `n_few_shot` worked examples: they stand before the question, "
+                            "as in the request above.",
+        "llama": "llama.cpp server",
+        "llama_note": "A GGUF file needs llama.cpp's converter; where it is missing, the error gives the command that "
+                      "installs it. The server is that of xllamacpp from PyPI:",
+        "llama_binary": "With llama.cpp's own `llama-server` (this line is not run by this project's tests):",
+        "openai": "OpenAI client",
+        "openai_note": "The same for every OpenAI-compatible server (`uv pip install openai`):",
+        "openai_errors": [
+            "`finish_reason` is `length`: the answer did not stop before `max_tokens`, mostly because a stop text got "
+            "lost. Run `export_model.py --verify` first.",
+            "HTTP 400: the prompt is longer than the server's context. HTTP 503: the model is still loading, try again "
+            "later. Connection refused: no server is running.",
+            "A text that cannot be parsed is “no answer”; never take it for one of the labels.",
+        ],
+        "vllm": "vLLM (not run by this project's tests)",
+        "ollama": "Ollama (not run by this project's tests; the Modelfile's template is checked with Go's "
+                  "text/template)",
+        "ollama_note": "The first command writes the `Modelfile`, gives it to Ollama, and compares its answers with "
+                       "the trained model's, row by row:",
+        "same": "Making sure that it is the same model",
+        "same_note": "In this order: ask one text in the words of training; score the same rows; compare prompt "
+                     "tokens, text and score row by row.",
+        "measured": "Measured here",
+        "not_measured": "Nothing yet. `uv run python scripts/export_model.py --verify` compares every export and "
+                        "writes the result here.",
+        "measured_note": "{n} validation rows, one at a time, greedy; {date}, {machine}. `run` is the trained model "
+                         "itself.",
+        "system": "System", "reference": "reference", "unknown": "unknown",
+        "verdicts": {"better": "better", "not_distinguishable": "not distinguishable", "worse": "worse"},
+        "measured_columns": ("Beside `run`", "Rows with the same prompt", "Rows with the same text",
+                             "Median latency (s)", "Rows/s"),
+    },
+}  # fmt: skip
+
+LABELLING = {
+    "zh-TW": {"definitions": "各個答案的意思：", "line": "- {answer}：{definition}"},
+    "en": {"definitions": "What each answer means:", "line": "- {answer}: {definition}"},
+}
