@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 # as the scripts set it for themselves, before torch is imported
-os.environ |= {"HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": "", "OMP_WAIT_POLICY": "PASSIVE"}
+os.environ |= {"CUDA_VISIBLE_DEVICES": "", "OMP_WAIT_POLICY": "PASSIVE"}
 os.environ |= {"GOMP_SPINCOUNT": "20000", "TOKENIZERS_PARALLELISM": "false"}
 os.environ.pop("HF_TOKEN", None)
 

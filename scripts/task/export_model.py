@@ -35,7 +35,11 @@ def build_parser() -> cli.Parser:
     cli.add_task_flags(parser, __file__)
     cli.add_run_flags(parser)
     add = parser.add_argument
-    add("--format", choices=["merged", "adapter", "gguf", "ollama"], help="what to write")
+    add(
+        "--format",
+        choices=["merged", "adapter", "gguf", "ollama"],
+        help="what to write (default: merged, without --verify)",
+    )
     add("--quantize", choices=["f16", "q8_0", "q4_k_m"], help="gguf, ollama: number format (default: q8_0)")
     add("--verify", action="store_true", help="compare with the trained run: this format, or all that there are")
     add(
@@ -94,18 +98,18 @@ def export(args: argparse.Namespace) -> Summary:
 
 def _check_flags(args: argparse.Namespace) -> None:
     """Raises UsageError for flags that mean nothing together."""
+    if not args.format and not args.verify:
+        args.format = "merged"
     if args.quantize and args.format not in QUANTIZED:
         raise cli.UsageError("--quantize goes with --format gguf or ollama")
     if args.format in QUANTIZED and args.quantize is None:
         args.quantize = "q8_0"
-    if not args.format and not args.verify:
-        raise cli.UsageError("give --format, --verify, or both")
     if bool(args.base_url) != bool(args.model):
         raise cli.UsageError("--base-url and --model go together")
     if args.base_url and not args.verify:
         raise cli.UsageError("--base-url goes with --verify")
-    if args.dry_run and not args.format:
-        raise cli.UsageError("--dry-run goes with --format")
+    if args.dry_run and args.verify:
+        raise cli.UsageError("give --dry-run or --verify, not both")
 
 
 def _job(args: argparse.Namespace) -> Job:

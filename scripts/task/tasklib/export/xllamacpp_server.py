@@ -11,6 +11,7 @@ import sys
 
 
 def main(model: str, n_ctx: str, n_parallel: str, port: str) -> None:
+    """Serves until standard input ends."""
     import xllamacpp
 
     params = xllamacpp.CommonParams()
