@@ -69,7 +69,10 @@ class Hub:
         self.failures: dict[str, int] = {}
         self.creates_public = False
         self.loses: str | None = None  # a file that a commit silently leaves out
-        self.large = ".safetensors"  # the ending of files that go through LFS
+        self.large = (".safetensors", ".gguf")  # the endings of files that go through LFS
+        self.corrupts: str | None = None  # a file whose first byte a download changes
+        self.stalls: str | None = None  # a regex on "METHOD /path": such a request is never answered
+        self.released = threading.Event()
 
     def __enter__(self) -> Hub:
         handler = type("Handler", (_Handler,), {"hub": self})
@@ -79,6 +82,7 @@ class Hub:
         return self
 
     def __exit__(self, *error: object) -> None:
+        self.released.set()
         self.server.shutdown()
         self.server.server_close()
 
@@ -100,7 +104,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self._serve()
 
-    do_POST = do_PUT = do_HEAD = do_GET
+    do_POST = do_PUT = do_HEAD = do_DELETE = do_GET
 
     def _serve(self) -> None:
         path = self.path.partition("?")[0]
@@ -109,6 +113,9 @@ class _Handler(BaseHTTPRequestHandler):
         request = Request(self.command, path, token, self._body())
         self.hub.requests.append(request)
         call = f"{self.command} {path}"
+        if self.hub.stalls and re.search(self.hub.stalls, call):
+            self.hub.released.wait()
+            return None
         failure = next((status for pattern, status in self.hub.failures.items() if re.search(pattern, call)), None)
         open_to_all = path == "/api/agent-harnesses" or call.startswith("PUT /lfs/")  # as presigned addresses are
         open_to_all = open_to_all or (token is None and re.match(r"(GET|HEAD) /(api/)?datasets/", call))
@@ -201,9 +208,9 @@ def tree(hub: Hub, request: Request, kind: str, name: str, revision: str) -> tup
     return 200, entries
 
 
-def resolve(hub: Hub, request: Request, name: str, revision: str, path: str) -> tuple:
-    """One file of a dataset repository, as HEAD and GET ask for it."""
-    found = visible(hub, request, "datasets", name)
+def resolve(hub: Hub, request: Request, kind: str | None, name: str, revision: str, path: str) -> tuple:
+    """One file of a repository, as HEAD and GET ask for it."""
+    found = visible(hub, request, kind or "models", name)
     if found is None:
         return not_found(request)
     if found[1].gated:
@@ -211,7 +218,9 @@ def resolve(hub: Hub, request: Request, name: str, revision: str, path: str) -> 
     files, path = found[1].at(unquote(revision)) or {}, unquote(path)
     if path not in files:
         return 404, {"error": "Entry not found"}, {"X-Error-Code": "EntryNotFound"}
-    sha = found[1].head if revision == "main" else revision
+    sha = found[1].head if revision == "main" else found[1].refs.get(revision, revision)
+    if path == hub.corrupts:
+        return 200, b"#" + files[path][1:], {"ETag": f'"{oid_of(hub, path, files[path])}"', "X-Repo-Commit": sha}
     return 200, files[path], {"ETag": f'"{oid_of(hub, path, files[path])}"', "X-Repo-Commit": sha}
 
 
@@ -267,6 +276,18 @@ def commit(hub: Hub, request: Request, kind: str, name: str) -> tuple:
     return 200, {"commitUrl": f"{hub.url}/{name}/commit/{oid}", "commitOid": oid, "success": True}
 
 
+def create_tag(hub: Hub, request: Request, kind: str, name: str, revision: str) -> tuple:
+    refs, tag = hub.of(kind)[name].refs, json.loads(request.body)["tag"]
+    if tag in refs:
+        return 409, {"error": "Tag already exists"}
+    refs[tag] = unquote(revision)
+    return 200, {}
+
+
+def delete_tag(hub: Hub, request: Request, kind: str, name: str, tag: str) -> tuple:
+    return (200 if hub.of(kind)[name].refs.pop(unquote(tag), None) else 404), {}
+
+
 def git_oid(content: bytes) -> str:
     return hashlib.sha1(b"blob %d\x00" % len(content) + content).hexdigest()
 
@@ -283,7 +304,9 @@ ROUTES = [
     (rf"GET {API}(?:/revision/([\w.%-]+))?", info),
     (r"GET /api/(datasets)/([\w.-]+)()", info),  # a data set of the early days, without an owner
     (rf"GET {API}/tree/([\w.%-]+)", tree),
-    (rf"(?:GET|HEAD) /datasets/{NAME}/resolve/([\w.%-]+)/(.+)", resolve),
+    (rf"(?:GET|HEAD) /(?:(datasets)/)?{NAME}/resolve/([\w.%-]+)/(.+)", resolve),
+    (rf"POST {API}/tag/([\w.%-]+)", create_tag),
+    (rf"DELETE {API}/tag/([\w.%-]+)", delete_tag),
     (r"POST /api/validate-yaml", validate),
     (rf"POST {API}/preupload/main", preupload),
     (rf"POST /(datasets/)?{NAME}\.git/info/lfs/objects/batch", batch),

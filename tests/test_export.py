@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -13,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from conftest import BUNDLE
+from hub_server import Hub
 from tasklib.export import contract, llama_cpp
 from tasklib.files import read_json, write_json
 from trainable_task import FULL, LEARNS, Outcome, Task, environment, make_task
@@ -291,6 +294,57 @@ def test_a_missing_tool_is_exit_4_with_the_line_that_installs_it(copy):
     if shutil.which("llama-quantize", path="/usr/bin:/bin") is None:
         assert "quantize_missing" in codes(outcome)
         assert "--target llama-quantize" in outcome.summary["errors"][-1]["hint"]
+
+
+# --- what the integration guide says, and the Hub ---
+
+
+def blocks(text: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.M | re.S)
+
+
+def test_the_guide_s_commands_for_transformers_llama_cpp_and_the_openai_client_work(with_gguf):
+    pytest.importorskip("xllamacpp", reason="xllamacpp (the llama.cpp engine) is not installed")
+    assert export(with_gguf, "--format", "gguf", "--quantize", "q8_0", "--verify").code == 0
+    guide = (with_gguf.folder / "docs/integration.md").read_text(encoding="utf-8")
+    transformers, openai = blocks(guide, "python")[1:3]
+    (line,) = (x for block in blocks(guide, "bash") for x in block.splitlines() if "xllamacpp_server.py" in x)
+    command = shlex.split(line.removeprefix("uv run --extra gguf python "))
+    port = str(llama_cpp._free_port())
+    command[-1] = port
+    done = snippet(with_gguf, transformers)
+    assert done.stdout.strip() in ("利多", "利空"), done.stderr
+    engine = subprocess.Popen(
+        [sys.executable, *command], cwd=with_gguf.folder, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env=environment(),
+    )  # fmt: skip
+    try:
+        llama_cpp._wait_until_healthy(engine, int(port), llama_cpp._Tail(engine), Path(command[1]))
+        asked = snippet(with_gguf, openai.replace("localhost:8080", f"127.0.0.1:{port}"))
+    finally:
+        engine.kill()
+    assert asked.stdout == done.stdout, asked.stderr
+
+
+def snippet(task: Task, code: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-c", code], cwd=task.folder, env=environment(), capture_output=True, text=True
+    )
+
+
+def test_a_download_from_the_hub_answers_as_the_run_does(copy, tmp_path):
+    copy.edit_definition(hub={"repo_id": "me/tiny", "license": "apache-2.0"})
+    copy.ok("04_evaluate.py")
+    with Hub() as hub:
+        own = {"HF_ENDPOINT": hub.url, "HF_TOKEN": hub.token, "HF_HUB_DISABLE_XET": "1", "HF_HUB_OFFLINE": "0"}
+        own |= {"HF_HOME": str(tmp_path / "hf"), "NO_PROXY": "127.0.0.1"}
+        outcome = copy.spawn("05_upload_hf.py", "--export", "merged", "--verify-download", **own)
+        assert outcome.code == 0, (outcome.summary, outcome.stderr[-2000:])
+        found = outcome.summary["metrics"]["download"]
+        assert (found["prompts_differ"], found["texts_differ"], found["it_is"]) == (0, 0, "not_distinguishable")
+        hub.corrupts = "chat_template.jinja"
+        again = copy.spawn("05_upload_hf.py", "--export", "merged", "--verify-download", **own)
+    assert (again.code, codes(again)) == (4, ["export_damaged"]), again.summary
 
 
 def test_k_quants_are_written_by_llama_quantize(with_gguf):

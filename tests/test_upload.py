@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import json
 import os
 import shutil
 import subprocess
 import sys
+import time
 import types
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,7 @@ sys.path.insert(0, str(ROOT / "scripts" / "task"))
 from tasklib import schema  # noqa: E402
 from tasklib.data import conversion, dataset  # noqa: E402
 from tasklib.documents import Document  # noqa: E402
+from tasklib.export import contract, parity  # noqa: E402
 from tasklib.model import prompts  # noqa: E402
 from tasklib.paths import task_paths  # noqa: E402
 from tasklib.scoring import evaluation, metrics  # noqa: E402
@@ -544,6 +547,136 @@ def test_a_fully_trained_model_is_uploaded_as_a_transformers_model(tmp_path, hub
 
 
 # The snippet of the card, run with stand-ins for transformers and peft.
+
+
+# Exports.
+
+
+def write_export(task: Path, name: str, **system: Any) -> Path:
+    """models/baseline/exports/<name>/ as export_model.py leaves it, with tiny files in the place of weights."""
+    paths, definition = task_paths(task), schema.load_definition(task / "task_definition.yaml")
+    record, folder = runs.finished_run(paths, "baseline"), paths.exports("baseline") / name
+    folder.mkdir(parents=True)
+    format, _, quantization = name.partition("-")
+    tensor = np.random.default_rng(1).normal(size=(64, 64)).astype(np.float32)
+    if quantization:
+        (folder / "t-baseline.gguf").write_bytes(b"GGUF" + tensor.tobytes())
+    else:
+        for part in "12":
+            save_file({f"layer.{part}": tensor * int(part)}, folder / f"model-0000{part}-of-00002.safetensors")
+        (folder / "config.json").write_text("{}")
+    if format == "ollama":
+        (folder / "Modelfile").write_text("FROM ./t-baseline.gguf\n")
+    sealed = contract.Contract(
+        task="financial-sentiment", run="baseline", identity=record.identity["sha256"], trained_at=record.finished_at,
+        format=format, quantization=quantization or None, base_model="b", base_revision="main", prompt_sha256="p",
+        system=definition.prompt.system, instruction="i", normalize=[], n_few_shot=0, enable_thinking=False,
+        labels=definition.task_type.label_set(definition.task), max_length=512, stop=["<|im_end|>"],
+        stop_token_ids=[2], decoding={"evaluated_by": "score", "max_new_tokens": 16},
+        example={"messages": [], "prompt": "", "token_ids": []},
+    )  # fmt: skip
+    contract.seal(folder, sealed)
+    value = {"value": 0.8, "ci_low": 0.7, "ci_high": 0.9}
+    comparison = Comparison(against="run", metric="macro_f1", delta=-0.01, ci_low=-0.05, ci_high=0.03, p_value=0.6,
+                            verdict="not_distinguishable")  # fmt: skip
+    found = parity.System(**{
+        "name": name, "n_rows": 12, "prompt_check": "token_ids", "n_prompts_differ": 0, "n_texts_differ": 1,
+        "n_not_ended": 0, "primary": value, "comparison": comparison, "rows_per_s": 1.0, "median_latency_s": 1.0,
+        **system,
+    })  # fmt: skip
+    whole = parity.Parity(run="baseline", identity="i", metric="macro_f1", split="validation", rows_sha256="r",
+                          date="2026-11-22", hardware={}, systems=[found])  # fmt: skip
+    parity.write(paths.exports("baseline"), whole)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("name", "library", "relation", "words"),
+    [
+        ("merged", "transformers", "finetune", "AutoModelForCausalLM.from_pretrained(REPOSITORY"),
+        ("gguf-q8_0", "gguf", "quantized", "llama-server --model t-baseline.gguf"),
+        ("ollama-q8_0", "gguf", "quantized", "ollama run hf.co/"),
+    ],
+)
+def test_an_export_is_uploaded_with_its_contract_the_right_card_and_a_tag(task, hub, name, library, relation, words):
+    folder = write_export(task, name)
+    report = summary(call(task, hub, "--json", "--export", name))
+    assert report["status"] == "ok", report
+    repo = hub.repos[REPO]
+    for path in folder.iterdir():
+        assert repo.files[path.name] == path.read_bytes()
+    card = ModelCard(repo.files["README.md"].decode())
+    assert (card.data.library_name, card.data.base_model_relation) == (library, relation)
+    assert words in card.text and "PeftModel" not in card.text and "inference.json" in card.text
+    assert ("gguf" in card.data.tags) == (library == "gguf")
+    assert "12" in card.text and "分不出差別" in card.text
+    assert repo.refs == {report["outputs"]["tag"]: repo.head} and report["outputs"]["tag"].startswith(
+        f"baseline-{name}"
+    )
+
+
+def test_an_export_that_answers_otherwise_is_not_uploaded_and_one_that_scores_worse_says_so(task, hub):
+    write_export(task, "merged", faults=["12 of 12 prompts differ from training"])
+    result = call(task, hub, "--json", "--export", "merged")
+    assert (result.returncode, codes(summary(result)["errors"])) == (5, {"parity"}) and not hub.repos
+    shutil.rmtree(task / "models/baseline/exports")
+    write_export(task, "gguf-q8_0", loss="macro_f1 is worse than the run's by 0.100")
+    report = summary(call(task, hub, "--json", "--export", "gguf-q8_0"))
+    assert "export_worse" in codes(report["warnings"])
+    assert "顯著變差" in hub.repos[REPO].files["README.md"].decode()
+
+
+def test_an_export_that_nobody_compared_is_uploaded_with_a_warning(task, hub):
+    write_export(task, "merged")
+    (task / "models/baseline/exports/parity.json").unlink()
+    report = summary(call(task, hub, "--json", "--export", "merged"))
+    assert report["status"] == "ok" and "not_verified" in codes(report["warnings"])
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        (lambda folder: (folder / "config.json").write_text("{ }"), "export_damaged"),
+        (lambda folder: (folder / "config.json").unlink(), "export_damaged"),
+        (lambda folder: (folder / contract.NAME).unlink(), "contract_missing"),
+        (lambda folder: relabelled(folder), "contract_differs"),
+    ],
+    ids=["changed", "gone", "no contract", "labels"],
+)
+def test_a_damaged_export_or_one_under_another_contract_is_refused(task, hub, change, code):
+    change(write_export(task, "merged"))
+    result = call(task, hub, "--json", "--export", "merged")
+    assert (result.returncode, codes(summary(result)["errors"])) == (4, {code}) and not hub.repos
+
+
+def relabelled(folder: Path) -> None:
+    found = json.loads((folder / contract.NAME).read_text())
+    found["labels"] = {"positive": "負面", "negative": "正面", "neutral": "中性"}
+    (folder / contract.NAME).write_text(json.dumps(found))
+
+
+def test_an_upload_killed_in_the_middle_goes_on_and_sends_only_what_is_missing(task, hub):
+    folder = write_export(task, "merged")
+    second = hashlib.sha256((folder / "model-00002-of-00002.safetensors").read_bytes()).hexdigest()
+    hub.stalls = f"PUT /lfs/{second}"
+    home = task.parent / "home"
+    (home / "tmp").mkdir(parents=True, exist_ok=True)
+    environment = {"PATH": os.environ["PATH"], "HOME": str(home), "HF_ENDPOINT": hub.url, "HF_TOKEN": TOKEN}
+    environment |= {"HF_HUB_DISABLE_XET": "1", "TMPDIR": str(home / "tmp"), "NO_PROXY": "127.0.0.1"}
+    command = [sys.executable, "scripts/05_upload_hf.py", "--export", "merged"]
+    process = subprocess.Popen(command, cwd=task, env=environment, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while len(hub.objects) < 1 or not any(r.path.endswith(second) for r in hub.requests):
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    assert "model-00001-of-00002.safetensors" not in hub.repos[REPO].files  # nothing half arrived
+    hub.stalls, n_before = None, len(hub.requests)
+    report = summary(call(task, hub, "--json", "--export", "merged"))
+    sent = [r.path.removeprefix("/lfs/") for r in hub.requests[n_before:] if r.method == "PUT"]
+    assert report["status"] == "ok" and sent == [second]
+    assert set(hub.repos[REPO].files) >= {path.name for path in folder.iterdir()}
 
 
 class StandIn:

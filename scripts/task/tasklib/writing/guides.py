@@ -418,7 +418,7 @@ print(answer.choices[0].message.content.strip())
 def _serving(
     definition: TaskDefinition, config: RunConfig, measured: Parity | None, words: dict[str, Any]
 ) -> list[str]:
-    """Commands for each way of serving. tests/test_serving.py runs the first three as they stand here."""
+    """Commands for each way of serving. tests/test_export.py runs the first three as they stand here."""
     run = measured.run if measured else "baseline"
     record = definition.task_type.normalized(_example(definition), definition.data.normalize)
     messages = [*prompts.prefix_messages(definition, []), prompts.user_message(definition, record)]
