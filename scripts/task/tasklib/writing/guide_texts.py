@@ -239,7 +239,7 @@ INTEGRATION = {
         "measured_note": "驗證集 {n} 列，一次一列，greedy；{date}，{machine}。`run` 是訓練好的模型本身。",
         "system": "系統", "reference": "基準", "unknown": "不明",
         "verdicts": {"better": "較好", "not_distinguishable": "分不出差別", "worse": "較差"},
-        "measured_columns": ["和 `run` 比", "提示相同的列", "文字相同的列", "延遲中位數（秒）", "列／秒"],
+        "measured_columns": ["和 run 比", "提示相同的列", "文字相同的列", "延遲中位數（秒）", "列／秒"],
     },
     "en": {
         "title": "Integration guide",
@@ -345,7 +345,7 @@ INTEGRATION = {
                          "itself.",
         "system": "System", "reference": "reference", "unknown": "unknown",
         "verdicts": {"better": "better", "not_distinguishable": "not distinguishable", "worse": "worse"},
-        "measured_columns": ["Beside `run`", "Rows with the same prompt", "Rows with the same text",
+        "measured_columns": ["Beside run", "Rows with the same prompt", "Rows with the same text",
                              "Median latency (s)", "Rows/s"],
     },
 }  # fmt: skip
