@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import re
 import shlex
 import shutil
@@ -271,6 +272,28 @@ def test_a_server_that_injects_a_system_prompt_is_found(with_gguf, tmp_path):
         engine.kill()
     assert outcome.code == 5
     assert "prompts differ from training" in outcome.summary["errors"][0]["message"]
+
+
+def test_ollama_is_given_the_model_and_its_answers_are_compared(with_gguf, tmp_path):
+    """The program is a stand-in that writes down how it was called; what answers is the real engine."""
+    pytest.importorskip("xllamacpp", reason="xllamacpp (the llama.cpp engine) is not installed")
+    program = tmp_path / "bin" / "ollama"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/called; pwd > {tmp_path}/where; [ "$FAILS" != yes ]\n')
+    program.chmod(0o755)
+    path = f"{program.parent}:{os.environ['PATH']}"
+    flags = ("--format", "ollama", "--quantize", "f16")
+    with llama_cpp.served(next(folder(with_gguf, "gguf-f16").glob("*.gguf")), n_ctx=512) as url:
+        found = export(with_gguf, *flags, "--verify", PATH=path, OLLAMA_HOST=url.removesuffix("/v1"))
+    assert found.code == 0, found.summary
+    assert found.summary["metrics"]["ollama-f16"]["prompts_differ"] == 0
+    assert (tmp_path / "called").read_text() == "create tiny -f Modelfile\n"
+    assert (tmp_path / "where").read_text().strip() == str(folder(with_gguf, "ollama-f16"))
+    failed = export(with_gguf, *flags, PATH=path, FAILS="yes")
+    assert (failed.code, codes(failed)) == (4, ["ollama_failed"])
+    without = export(with_gguf, *flags)
+    if shutil.which("ollama") is None:
+        assert [w["code"] for w in without.summary["warnings"]] == ["ollama_missing"]
 
 
 def test_a_truncated_gguf_is_found_by_its_hash_and_by_the_engine(with_gguf, tmp_path):
