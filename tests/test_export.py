@@ -235,6 +235,25 @@ def test_a_gguf_in_the_real_engine_gets_the_same_tokens_and_writes_the_same_text
     assert "gguf-q8_0" in guide and "延遲中位數" in guide
 
 
+def test_the_builtin_model_s_tokens_are_those_of_llama_cpp():
+    pytest.importorskip("xllamacpp", reason="xllamacpp (the llama.cpp engine) is not installed")
+    from transformers import AutoTokenizer
+
+    from tasklib.model import builtin, prompts
+
+    tokenizer = AutoTokenizer.from_pretrained(builtin.folder("builtin:smollm2-135m"))
+    texts = [
+        "a\n\n2岁男童 2026年",
+        "第12家\n 3.5%  x",
+        "<|im_start|>user\n\n60年\n\n<|im_end|>",
+        "EPS 達3.2元　全形空白\t\r\n",
+    ]
+    with llama_cpp.served(builtin.find_source(builtin.MODELS["smollm2-135m"]), n_ctx=256, n_parallel=1) as url:
+        for text in texts:
+            request = {"content": text, "add_special": False, "parse_special": True}
+            assert llama_cpp.ask(url, "/tokenize", request)["tokens"] == prompts.token_ids(tokenizer, text), text
+
+
 def test_prediction_is_the_same_by_the_run_by_exports_and_by_a_server(with_gguf):
     pytest.importorskip("xllamacpp", reason="xllamacpp (the llama.cpp engine) is not installed")
     texts = ["第7家公司訂單滿載", "第8家公司虧損擴大"]

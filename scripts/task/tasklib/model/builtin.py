@@ -17,6 +17,7 @@ from tasklib.files import new_folder, sha256_of
 from tasklib.summary import Problem, TaskError
 
 PREFIX = "builtin:"
+MADE = 2  # raised when _dequantize makes something else of the same file
 
 # ChatML without the system prompt that SmolLM2's own template adds by itself: a prompt nobody wrote would be trained on
 # and would cost some 20 tokens a row.
@@ -83,7 +84,7 @@ def cache_folder() -> Path:
 def folder(model_id: str) -> Path:
     """The folder with the ready model; makes it on first use. Raises TaskError (exit 2, 4)."""
     model = describe(model_id)
-    target = cache_folder() / "builtin" / f"{model_id.removeprefix(PREFIX)}-{model.sha256[:12]}"
+    target = cache_folder() / "builtin" / f"{model_id.removeprefix(PREFIX)}-{model.sha256[:12]}-{MADE}"
     if (target / "config.json").is_file():
         return target
     source = find_source(model)
@@ -121,6 +122,7 @@ def find_source(model: BuiltinModel) -> Path:
 
 def _dequantize(model: BuiltinModel, source: Path, target: Path) -> None:
     import torch
+    from tokenizers import pre_tokenizers
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
     loaded = AutoModelForCausalLM.from_pretrained(
@@ -128,6 +130,10 @@ def _dequantize(model: BuiltinModel, source: Path, target: Path) -> None:
     )
     tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
     tokenizer.chat_template = model.chat_template
+    # transformers' reader of GGUF files loses that SmolLM2 takes each digit by itself, as its own tokenizer.json and
+    # llama.cpp do: without it, the white space before a number becomes other tokens than where the model is served
+    digits, letters = pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence([digits, letters])
     with new_folder(target) as temporary:
         loaded.save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
