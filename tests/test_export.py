@@ -280,11 +280,11 @@ def test_a_server_that_injects_a_system_prompt_is_found(with_gguf, tmp_path):
     script = (BUNDLE / "scripts/task/tasklib/export/xllamacpp_server.py").read_text(encoding="utf-8")
     script = script.replace("    server =", f"    params.chat_template = {KIND + template!r}\n    server =")
     (tmp_path / "server.py").write_text(script, encoding="utf-8")
-    port, path = str(llama_cpp._free_port()), next(folder(with_gguf, "gguf-f16").glob("*.gguf"))
+    port, path = str(llama_cpp.free_port()), next(folder(with_gguf, "gguf-f16").glob("*.gguf"))
     command = [sys.executable, str(tmp_path / "server.py"), str(path), "512", "1", port]
     engine = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment())
     try:
-        llama_cpp._wait_until_healthy(engine, int(port), llama_cpp._Tail(engine), path)
+        llama_cpp.wait_until_healthy(engine, int(port), llama_cpp.Tail(engine), path)
         url = f"http://127.0.0.1:{port}/v1"
         outcome = export(with_gguf, "--verify", "--format", "merged", "--base-url", url, "--model", "kind")
     finally:
@@ -352,7 +352,7 @@ def test_the_guide_s_commands_for_transformers_llama_cpp_and_the_openai_client_w
     transformers, openai = blocks(guide, "python")[1:3]
     (line,) = (x for block in blocks(guide, "bash") for x in block.splitlines() if "xllamacpp_server.py" in x)
     command = shlex.split(line.removeprefix("uv run --extra gguf python "))
-    port = str(llama_cpp._free_port())
+    port = str(llama_cpp.free_port())
     command[-1] = port
     done = snippet(with_gguf, transformers)
     assert done.stdout.strip() in ("利多", "利空"), done.stderr
@@ -361,7 +361,7 @@ def test_the_guide_s_commands_for_transformers_llama_cpp_and_the_openai_client_w
         env=environment(),
     )  # fmt: skip
     try:
-        llama_cpp._wait_until_healthy(engine, int(port), llama_cpp._Tail(engine), Path(command[1]))
+        llama_cpp.wait_until_healthy(engine, int(port), llama_cpp.Tail(engine), Path(command[1]))
         asked = snippet(with_gguf, openai.replace("localhost:8080", f"127.0.0.1:{port}"))
     finally:
         engine.kill()
@@ -390,7 +390,7 @@ def test_a_download_from_the_hub_answers_as_the_run_does(copy, tmp_path):
 
 
 def test_k_quants_are_written_by_llama_quantize(with_gguf):
-    if llama_cpp._tool("llama-quantize") is None:
+    if llama_cpp.tool("llama-quantize") is None:
         pytest.skip("llama-quantize is not in LLAMA_CPP or on PATH")
     assert export(with_gguf, "--format", "gguf", "--quantize", "q4_k_m", "--verify").code in (0, 5)
     assert list(folder(with_gguf, "gguf-q4_k_m").glob("*q4_k_m.gguf"))

@@ -6,6 +6,7 @@ or an unpacked release), on PATH, and, for the converter, in the task's own .too
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import importlib.util
 import json
@@ -14,6 +15,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -58,7 +60,7 @@ def find_converter(task_root: Path) -> tuple[list[str], dict[str, str]]:
 
 def find_quantize() -> str:
     """Path of llama-quantize. Raises TaskError (exit 4)."""
-    found = _tool("llama-quantize")
+    found = tool("llama-quantize")
     if found is None:
         message = "llama-quantize is not in $LLAMA_CPP or on PATH: only f16 and q8_0 can be written without it"
         raise _missing("quantize_missing", message, INSTALL_TOOLS)
@@ -66,7 +68,7 @@ def find_quantize() -> str:
 
 
 def has_engine() -> bool:
-    return _tool("llama-server") is not None or importlib.util.find_spec("xllamacpp") is not None
+    return tool("llama-server") is not None or importlib.util.find_spec("xllamacpp") is not None
 
 
 def require_tools(task_root: Path, quantization: Quantization) -> None:
@@ -100,7 +102,7 @@ def served(model: Path, *, n_ctx: int, n_parallel: int = 4) -> Iterator[str]:
     `n_ctx` tokens for each of `n_parallel` requests. llama-server where it is found, otherwise the engine of the
     package xllamacpp. Raises TaskError (exit 4) without either, and when the engine cannot load the file.
     """
-    binary, port = _tool("llama-server"), _free_port()
+    binary, port = tool("llama-server"), free_port()
     if binary:
         command = [binary, "--model", str(model), "--host", "127.0.0.1", "--port", str(port), "--jinja", "--no-webui"]
         command += ["--ctx-size", str(n_ctx * n_parallel), "--parallel", str(n_parallel)]
@@ -113,22 +115,19 @@ def served(model: Path, *, n_ctx: int, n_parallel: int = 4) -> Iterator[str]:
     process = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace"
     )
-    tail = _Tail(process)
+    tail = Tail(process)
     try:
-        _wait_until_healthy(process, port, tail, model)
+        wait_until_healthy(process, port, tail, model)
         yield f"http://127.0.0.1:{port}/v1"
     finally:
         process.kill()
         process.wait()
 
 
-class _Tail:
+class Tail:
     """Reads a process's stderr as it comes, so that it never blocks, and keeps the last lines."""
 
     def __init__(self, process: subprocess.Popen) -> None:
-        import collections
-        import threading
-
         self.lines: collections.deque[str] = collections.deque(maxlen=60)
         self._thread = threading.Thread(target=lambda: self.lines.extend(process.stderr), daemon=True)
         self._thread.start()
@@ -141,7 +140,8 @@ class _Tail:
         return (faults or lines or ["no reason given"])[0][:300]
 
 
-def _wait_until_healthy(process: subprocess.Popen, port: int, tail: _Tail, model: Path) -> None:
+def wait_until_healthy(process: subprocess.Popen, port: int, tail: Tail, model: Path) -> None:
+    """Raises TaskError (exit 4) when llama.cpp's server ends instead of answering, or does not answer in START_S."""
     deadline = time.monotonic() + START_S
     while time.monotonic() < deadline:
         if process.poll() is not None:
@@ -184,7 +184,7 @@ def _home() -> Path | None:
     return folder
 
 
-def _tool(name: str) -> str | None:
+def tool(name: str) -> str | None:
     """A program of llama.cpp: below LLAMA_CPP, as it is or as cmake builds it, then on PATH."""
     home = _home()
     places = [home / name, home / "bin" / name, home / "build" / "bin" / name] if home else []
@@ -217,7 +217,8 @@ def _run(command: list[str], environment: dict[str, str], code: str) -> None:
         raise TaskError(ExitCode.PREREQUISITE, [problem])
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of this machine that nobody uses right now."""
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         return found.getsockname()[1]
