@@ -70,13 +70,13 @@ def measure_quickstart(folder: Path) -> dict[str, Any]:
 
 def measure_tests() -> dict[str, Any]:
     """Runs all tests and reads pytest's closing line."""
-    started = time.monotonic()
-    process = subprocess.run(
-        ["bash", str(BUNDLE / "scripts/run_tests.sh")], env=clean_environment(), stdout=subprocess.PIPE, text=True
-    )
-    closing = process.stdout.strip().splitlines()[-1] if process.stdout.strip() else ""
+    started, command, closing = time.monotonic(), ["bash", str(BUNDLE / "scripts/run_tests.sh")], ""
+    with subprocess.Popen(command, env=clean_environment(), stdout=subprocess.PIPE, text=True) as process:
+        for line in process.stdout:
+            print(line, end="", file=sys.stderr, flush=True)
+            closing = line.strip() or closing
     if process.returncode:
-        raise SystemExit(f"run_tests.sh ended with {process.returncode}\n{process.stdout[-2000:]}")
+        raise SystemExit(f"run_tests.sh ended with {process.returncode}: {closing}")
     return {"wall_s": round(time.monotonic() - started), "closing_line": closing.strip("= ")}
 
 
