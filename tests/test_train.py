@@ -295,7 +295,7 @@ def test_a_rehearsal_finds_a_model_that_is_not_saved_as_it_was_trained(tiny_mode
     )
     assert script.read_text().count(saved) == 1
     script.write_text(script.read_text().replace(saved, lost + saved))
-    outcome = task.run("03_train.py", "--rehearse")
+    outcome = task.spawn("03_train.py", "--rehearse")
     assert (outcome.code, outcome.summary["errors"][0]["code"]) == (4, "reload_differs")
 
 

@@ -71,7 +71,7 @@ class Task:
         try:
             os.chdir("/")
             constants.HF_HUB_OFFLINE = True
-            sys.argv = [str(self.folder / "scripts" / script), *argv]
+            sys.argv = [str(self.folder / "scripts" / script), "--json", *flags]
             with contextlib.redirect_stderr(stderr), contextlib.redirect_stdout(stderr):
                 summary, code = cli._run_body(module.build_parser(), getattr(module, BODIES[script]), argv)
         finally:
