@@ -142,6 +142,8 @@ def test_a_base_that_is_stored_in_4_bit_is_refused_with_the_reason(tiny_model, t
 
 def test_a_second_export_is_skipped_and_a_third_with_force_is_not(copy):
     assert export(copy, "--format", "merged").summary["status"] == "skipped"
+    (folder(copy, "merged") / contract.NAME).write_text("{")
+    assert export(copy, "--format", "merged").summary["status"] == "ok"  # a torn contract: it is made again
     assert export(copy, "--format", "merged", "--force").summary["status"] == "ok"
 
 

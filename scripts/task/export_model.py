@@ -152,15 +152,12 @@ def _is_current(job: Job, folder: Path) -> bool:
 
     if not (folder / contract.NAME).is_file():
         return False
-    found = contract.read(folder)
-    wanted = _contract(job, found.format, found.quantization)
-    if found.model_copy(update={"files": {}}) != wanted:
-        return False
     try:
+        found = contract.read(folder)
         contract.require_whole(folder, found)
     except TaskError:
         return False
-    return True
+    return found.model_copy(update={"files": {}}) == _contract(job, found.format, found.quantization)
 
 
 def _require_tools(job: Job) -> None:
@@ -168,7 +165,8 @@ def _require_tools(job: Job) -> None:
     from tasklib.export import llama_cpp, ollama
 
     args = job.args
-    if args.format in QUANTIZED:
+    has_gguf = args.format == "ollama" and _is_current(job, job.exports / _folder_name("gguf", args.quantize))
+    if args.format in QUANTIZED and not has_gguf:
         llama_cpp.require_tools(job.paths.root, args.quantize)
     if args.format == "ollama":
         ollama.modelfile(job.tokenizer, job.definition, _contract(job, "ollama", args.quantize), "model.gguf")
