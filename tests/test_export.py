@@ -166,8 +166,12 @@ def test_an_unfinished_run_is_exit_4_and_wrong_flags_are_exit_2(copy):
         ["--base-url", "http://localhost:1/v1", "--verify"],
     ):
         assert export(copy, *flags).code == 2
-    elsewhere = ("--verify", "--base-url", "http://example.com/v1", "--model", "m")
-    assert export(copy, *elsewhere).code in (2, 4)
+
+
+def test_texts_do_not_leave_this_machine_unless_somebody_says_that_they_may(learned):
+    elsewhere = ("--base-url", "http://example.com/v1", "--model", "m")
+    for outcome in (export(learned, "--verify", *elsewhere), learned.run("predict.py", *elsewhere, "訂單滿載")):
+        assert (outcome.code, codes(outcome)) == (2, ["texts_leave_machine"])
 
 
 # --- what is broken on purpose ---

@@ -52,7 +52,7 @@ def build_parser() -> cli.Parser:
     add("--base-url", metavar="URL", help="--verify: a served model too; its address up to /v1")
     add("--model", help="--verify: its name there")
     add("--allow-remote", action="store_true", help="--base-url may be elsewhere: validation texts leave this machine")
-    add("--force", action="store_true", help="export and compare again even if nothing changed")
+    add("--force", action="store_true", help="export again even if nothing changed")
     add("--dry-run", action="store_true", help="check run, template and tools; write nothing")
     return parser
 
