@@ -338,11 +338,7 @@ def _client(job: Job, url: str, model: str) -> Any:
     from tasklib.answering import backends, endpoint
 
     with backends.in_own_words():
-        if not endpoint.is_local(endpoint.checked_url(url)) and not job.args.allow_remote:
-            hint = "give --allow-remote if these texts may leave this machine"
-            message = f"the validation texts would be sent to {url}"
-            problem = Problem(code="texts_leave_machine", message=message, field="--base-url", hint=hint)
-            raise TaskError(cli.ExitCode.USAGE, [problem])
+        backends.require_allowed(url, allow_remote=job.args.allow_remote)
         key = os.environ.get("OPENAI_API_KEY") or None
         client = endpoint.Client(url, model, key, timeout_s=600, max_tokens=job.config.generation.max_new_tokens)
         client.check()

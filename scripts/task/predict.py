@@ -106,14 +106,11 @@ def _by_run(asked: Asked, stack: contextlib.ExitStack) -> tuple[Any, list[int]]:
 def _by_endpoint(asked: Asked, stack: contextlib.ExitStack) -> tuple[Any, list[int]]:
     """A server that was given this run, asked in the words of training; it writes free text, which is parsed. Raises
     TaskError (exit 2) for an address elsewhere without --allow-remote."""
-    from tasklib.answering import backends, endpoint
+    from tasklib.answering import backends
 
     args, (_, conversations, shortened) = asked.args, _fitted(asked)
     with backends.in_own_words():
-        if not endpoint.is_local(endpoint.checked_url(args.base_url)) and not args.allow_remote:
-            message, hint = f"the texts would be sent to {args.base_url}", "give --allow-remote if they may leave here"
-            problem = Problem(code="texts_leave_machine", message=message, field="--base-url", hint=hint)
-            raise TaskError(cli.ExitCode.USAGE, [problem])
+        backends.require_allowed(args.base_url, allow_remote=args.allow_remote)
         client = _client(args.base_url, args.model, asked.config.generation.max_new_tokens)
     return backends.by_endpoint(asked.definition, client, conversations, PARALLEL), shortened
 

@@ -139,6 +139,14 @@ def in_own_words() -> Iterator[None]:
         raise TaskError(error.exit_code, problems, **error.report) from None
 
 
+def require_allowed(url: str, *, allow_remote: bool) -> None:
+    """Raises TaskError (exit 2) for an address elsewhere where nobody said that texts may leave this machine."""
+    if not endpoint.is_local(endpoint.checked_url(url)) and not allow_remote:
+        message, hint = f"the texts would be sent to {url}", "give --allow-remote if they may leave this machine"
+        problem = Problem(code="texts_leave_machine", message=message, field="--base-url", hint=hint)
+        raise TaskError(ExitCode.USAGE, [problem])
+
+
 def require_vllm(config: RunConfig) -> None:
     """Raises TaskError (exit 4) without the package, (exit 2) for adapters that vLLM does not apply."""
     if importlib.util.find_spec("vllm") is None:
