@@ -69,7 +69,7 @@ def describe(folder: Path) -> dict[str, Any]:
     """One task: type, data files, runs with their status and validation score, the best of them, the next step."""
     from tasklib import schema
     from tasklib.paths import TaskPaths
-    from tasklib.scoring import metrics
+    from tasklib.scoring import evaluation, metrics
     from tasklib.training import runs
 
     paths = TaskPaths(folder)
@@ -83,7 +83,8 @@ def describe(folder: Path) -> dict[str, Any]:
             "validation": score.primary.value if score else None,
             "gate_passed": score.gate.passed if score and score.gate else None,
         }
-    scored = {n: r["validation"] for n, r in found.items() if r["validation"] is not None and ".limit" not in n}
+    own = {name: run for name, run in found.items() if not evaluation.NO_RUN_OF_ITS_OWN.search(name)}
+    scored = {name: run["validation"] for name, run in own.items() if run["validation"] is not None}
     best = max(scored, key=scored.__getitem__, default=None)
     return {
         "type": definition.task.type,
@@ -91,7 +92,7 @@ def describe(folder: Path) -> dict[str, Any]:
         "primary_metric": definition.primary_metric,
         "runs": found,
         "best": {"run": best, "validation": scored[best]} if best else None,
-        "next": _next_step(paths, found),
+        "next": _next_step(paths, own),
     }
 
 

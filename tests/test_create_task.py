@@ -685,8 +685,9 @@ FRESH = {
     ".finetune-llm.json", ".gitignore", "README.md", "configs/baseline.yaml", "data/raw/news.csv",
     "docs/annotation_guide.md", "docs/integration.md", "pyproject.toml", "scripts/01_validate_data.py",
     "scripts/02_convert_format.py", "scripts/03_train.py", "scripts/04_evaluate.py", "scripts/05_upload_hf.py",
-    "scripts/export_model.py", "scripts/gguf_converter.txt", "scripts/label_with.py", "scripts/predict.py",
-    "scripts/run_pipeline.sh", "task_definition.yaml",
+    "scripts/compare_runs.py", "scripts/diagnose.py", "scripts/export_model.py", "scripts/gguf_converter.txt",
+    "scripts/label_with.py", "scripts/new_experiment.py", "scripts/predict.py", "scripts/run_pipeline.sh",
+    "scripts/suggest_labels.py", "scripts/sweep.py", "task_definition.yaml",
 }  # fmt: skip
 
 
@@ -718,7 +719,8 @@ def test_scripts_are_copied_byte_for_byte_and_stay_executable(fresh):
         p.name: (p.stat().st_mode & 0o111, (fresh / "scripts" / p.name).stat().st_mode & 0o111)
         for p in source.glob("*.*")
     }
-    assert len(modes) == 10 and all(mine == theirs for mine, theirs in modes.values())
+    n_files = sum(name.count("/") == 1 and name.startswith("scripts/") for name in FRESH)
+    assert len(modes) == n_files and all(mine == theirs for mine, theirs in modes.values())
 
 
 def test_data_is_copied_byte_for_byte_and_every_file_has_its_sha256_recorded(fresh):

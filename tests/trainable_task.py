@@ -32,6 +32,11 @@ BODIES = {
     "04_evaluate.py": "evaluate",
     "predict.py": "predict",
     "export_model.py": "export",
+    "diagnose.py": "diagnose",
+    "suggest_labels.py": "suggest_labels",
+    "new_experiment.py": "new_experiment",
+    "compare_runs.py": "compare",
+    "sweep.py": "sweep",
 }
 
 

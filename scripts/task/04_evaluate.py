@@ -12,6 +12,7 @@ from typing import Any
 from tasklib import cli
 from tasklib.summary import Problem, Summary, TaskError
 
+MANY_LOOKS = 3
 OPENAI = {"base_url": None, "model": None, "parallel": 4, "timeout_s": 120, "allow_remote": False}
 
 
@@ -305,6 +306,7 @@ def _summary(job: Job, result: Any, folder: Any, warnings: list[Problem], *, ski
             "evaluate", run=name, warnings=warnings, next=after if is_run else "the same command without --dry-run"
         )
     found = result.metrics
+    warnings = warnings + _often_looked_at(job)
     failed = found.gate is not None and not found.gate.passed and not job.args.limit
     problems = [
         Problem(code="gate_not_met", message=reason, hint="see report.html for what goes wrong")
@@ -327,6 +329,18 @@ def _summary(job: Job, result: Any, folder: Any, warnings: list[Problem], *, ski
         next=after,
         outputs={n: job.paths.shown(folder / f) for n, f in (("report", "report.html"), ("metrics", "metrics.json"))},
     )
+
+
+def _often_looked_at(job: Job) -> list[Problem]:
+    """From the third look at test on: whoever chooses by what he sees there fits to these rows."""
+    from tasklib.scoring import evaluation
+
+    n = evaluation.n_looks(job.paths) if job.args.split == "test" else 0
+    if n < MANY_LOOKS:
+        return []
+    message = f"test has been looked at {n} times: what was changed after a look is fitted to these rows"
+    hint = "iterate on validation; for a score that can be believed, label new test rows"
+    return [Problem(code="many_test_looks", message=message, file=job.paths.shown(job.paths.test_looks), hint=hint)]
 
 
 def _counts(job: Job, result: Any) -> dict[str, Any]:

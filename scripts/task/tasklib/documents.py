@@ -93,6 +93,21 @@ def _syntax_error(shown: str, message: str, line: int | None) -> TaskError:
     return TaskError(ExitCode.USAGE, [Problem(code="yaml_syntax", message=message, file=shown, line=line, hint=hint)])
 
 
+def span(text: str, at: KeyPath) -> tuple[int, int]:
+    """Where a key begins and its value ends in YAML text that parses; a comment behind the value is no part of it.
+    Raises KeyError where the key does not stand there."""
+    node, start = yaml.compose(text, Loader=_Loader), 0
+    for part in at:
+        pairs = node.value if isinstance(node, yaml.MappingNode) else []
+        start, node = next(((key.start_mark.index, value) for key, value in pairs if key.value == part), (0, None))
+        if node is None:
+            raise KeyError(dotted(at))
+    while isinstance(node, yaml.CollectionNode) and not node.flow_style and node.value:
+        last = node.value[-1]  # a block ends where its last value ends, not where the next key begins
+        node = last[1] if isinstance(node, yaml.MappingNode) else last
+    return start, node.end_mark.index
+
+
 def parse_scalar(text: str) -> Any:
     """Reads the right-hand side of `--set key=value` by the same rules as a file. Raises TaskError (exit 2)."""
     return parse_yaml(text, "--set").data

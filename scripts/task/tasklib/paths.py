@@ -22,6 +22,10 @@ class TaskPaths:
         return self.root / "data" / "raw"
 
     @property
+    def labelling(self) -> Path:
+        return self.root / "data" / "labelling"
+
+    @property
     def processed(self) -> Path:
         return self.root / "data" / "processed"
 
@@ -36,6 +40,10 @@ class TaskPaths:
     @property
     def data_report_json(self) -> Path:
         return self.root / "docs" / "data_report.json"
+
+    @property
+    def ledger(self) -> Path:
+        return self.root / "docs" / "EXPERIMENTS.md"
 
     @property
     def annotation_guide(self) -> Path:
@@ -79,6 +87,10 @@ class TaskPaths:
 
     def baseline(self, name: str, split: str) -> Path:
         return self.benchmarks / "baselines" / name / split
+
+    def comparison(self, stem: str) -> Path:
+        """The files of a comparison of runs, without their suffix."""
+        return self.benchmarks / "comparisons" / stem
 
     def shown(self, path: Path) -> str:
         """`path` relative to the task folder where it lies in it."""

@@ -31,6 +31,7 @@ from tasklib.upstream_fields import LORA_FIELDS, SFT_FIELDS
 
 NAME_PATTERN = r"^[a-z0-9]+(-[a-z0-9]+)*$"
 SPLITS = ("train", "validation", "test")
+NOT_FOR_DRAWING = ("group_by", "seed", "near_duplicates")  # keys of data.split that mean something without it too
 EARLY_STOPPING_FIELDS = {
     "early_stopping_patience",
     "early_stopping_threshold",
@@ -369,7 +370,7 @@ def load_config(path: Path, overrides: Sequence[str] = (), shown_as: str | None 
 def check_config(document: Document, overrides: Sequence[str] = ()) -> RunConfig:
     """Validates a parsed config after `--set` overrides. Raises TaskError (exit 2) with every problem found."""
     _require_mapping(document)
-    document = _with_overrides(document, overrides)
+    document = with_overrides(document, overrides)
     config, problems = _validate(RunConfig, document)
     problems += _not_in(problems, _passthrough_problems(document))
     if problems:
@@ -443,7 +444,7 @@ def _definition_problems(task_type: str, document: Document) -> list[Problem]:
             )
     if set(SPLITS) <= set(_mapping(data.get("files"))):
         message = "it does nothing: train, validation and test have files of their own"
-        unused = [key for key in _mapping(data.get("split")) if key != "group_by"]
+        unused = [key for key in _mapping(data.get("split")) if key not in NOT_FOR_DRAWING]
         problems += [_problem(document, ("data", "split", key), "unused_key", message, "remove it") for key in unused]
     for key, default, legal in (
         ("primary_metric", module.PRIMARY_METRIC, module.PRIMARY_METRICS),
@@ -533,7 +534,7 @@ def _legal_keys(model: type[BaseModel], at: KeyPath) -> list[str]:
     return list(current.model_fields) if is_model else []
 
 
-def _with_overrides(document: Document, overrides: Sequence[str]) -> Document:
+def with_overrides(document: Document, overrides: Sequence[str]) -> Document:
     """A copy of the document with each `a.b=value` set; the value follows the rules of the YAML file."""
     data, problems, overridden = copy.deepcopy(document.data), [], set()
     for override in overrides:

@@ -174,4 +174,6 @@ def _table(rows: dict[str, dict[str, Any]]) -> list[str]:
 def _number(value: object) -> str:
     if value is None:
         return "undefined"
+    if isinstance(value, float) and 0 < abs(value) < 1e-3:
+        return f"{value:.3g}"  # a learning rate is not 0.0002 but 0.000234
     return f"{value:.4f}" if isinstance(value, float) else str(value)

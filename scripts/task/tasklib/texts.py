@@ -160,3 +160,134 @@ GATE = {
                  "Holm-corrected p = {p:.3f})",
     },
 }  # fmt: skip
+
+EXPERIMENT = {
+    "zh-TW": {
+        "header": "# 實驗 {name}：與 configs/{parent}.yaml 只差一處，原因寫在 hypothesis。\n"
+                  "# 訓練與評估：bash scripts/run_pipeline.sh --config configs/{name}.yaml --until evaluate\n"
+                  "# 與上一個比較：uv run python scripts/compare_runs.py {name} --against {parent}\n",
+        "title": "實驗紀錄",
+        "intro": "腳本只會在檔尾加上新的段落，不會改動已有的文字；要補充的話，可以寫在段落之間。",
+        "parent": "父實驗", "hypothesis": "假設", "change": "改動", "data": "資料：", "more": "其餘 {n} 項改動",
+        "result": "結果", "decision": "決定", "split": {"validation": "驗證集", "test": "測試集"},
+        "result_line": "{split} {n} 列，{metric} {value}；減 {against} 為 {delta}，p（Holm）{p}；"
+                       "改對 {n_fixed} 列，改錯 {n_broken} 列",
+        "decisions": {"better": "採用 {run}：證實較好",
+                      "not_distinguishable": "不採用 {run}：與 {against} 無法區分，較簡單的留下",
+                      "worse": "不採用 {run}：較差"},
+    },
+    "en": {
+        "header": "# Experiment {name}: differs from configs/{parent}.yaml in one thing; hypothesis says why.\n"
+                  "# Train and evaluate: bash scripts/run_pipeline.sh --config configs/{name}.yaml --until evaluate\n"
+                  "# Compare:            uv run python scripts/compare_runs.py {name} --against {parent}\n",
+        "title": "Experiments",
+        "intro": "Scripts append to this file and change nothing in it. Write between their lines as you like.",
+        "parent": "Parent", "hypothesis": "Hypothesis", "change": "Change", "data": "data:", "more": "{n} more changes",
+        "result": "Result", "decision": "Decision", "split": {"validation": "validation", "test": "test"},
+        "result_line": "{n} rows of {split}, {metric} {value}; minus {against} {delta}, p (Holm) {p}; "
+                       "{n_fixed} rows fixed, {n_broken} broken",
+        "decisions": {"better": "keep {run}: proven better",
+                      "not_distinguishable": "drop {run}: not distinguishable from {against}, the simpler one stays",
+                      "worse": "drop {run}: worse"},
+    },
+}  # fmt: skip
+
+SEARCH = {
+    "zh-TW": {
+        "hypothesis": "搜尋 {keys}：{n} 次試驗裡，驗證集 {metric} 最高的一次（{value:.4f}；{parent} 為 {before}）。"
+                      "從多次裡挑最高的，分數偏樂觀",
+        "failed": "訓練失敗",
+    },
+    "en": {
+        "hypothesis": "Search of {keys}: the highest validation {metric} of {n} trials ({value:.4f}; {parent}: {before}). "
+                      "The best of many is optimistic",
+        "failed": "training failed",
+    },
+}  # fmt: skip
+
+COMPARISON = {
+    "zh-TW": {
+        "title": "模型比較", "split": {"validation": "驗證集", "test": "測試集"},
+        "sentence": "在{split}的 {n} 列上，以 {metric} 與 {reference} 相比：{outcome}。",
+        "outcomes": {"better": "{n} 個較好", "worse": "{n} 個較差", "not_distinguishable": "{n} 個無法區分"},
+        "better": "較好", "worse": "較差", "not_distinguishable": "無法區分", "reference": "對照", "baseline": "基準",
+        "warnings": "警告", "ranking": "排名", "run": "模型", "n_runs": "模型", "against": "對照",
+        "value": "{metric}（95 % 區間）",
+        "delta": "差距（減 {reference}）", "p_value_holm": "p（Holm）", "verdict": "判定", "undefined": "無定義",
+        "fixed": "改對", "broken": "改錯", "fixed_broken": "改對／改錯", "n_seeds": "{n} 個種子",
+        "note": "點是數值，橫線是 95 % 區間，虛線是 {reference}。差距的 95 % 區間不含 0，且經 Holm 校正的 p 值"
+                "不超過 0.05，才算分出高下。", "baseline_note": "基準只列出來對照，不參加檢定。",
+        "best_note": "排第一不等於最好：無法區分的差距，換一批列就可能反過來。",
+        "changes": "{run} 減 {reference}", "hypothesis": "假設", "config": "設定的差異", "data": "資料的差異",
+        "no_difference": "設定相同。", "per_class": "各類別的變化", "slices": "分組的變化", "label": "類別",
+        "support": "列數", "precision": "精確率", "recall": "召回率", "f1": "F1",
+        "largest_first": "由大到小。",
+        "change_note": "橫線是差距的 95 % 區間；沒有檢定，類別或組別一多，總有幾個碰巧不含 0。",
+        "slice_by": {"length": "文字長度（字元）", "source": "來源", "script": "繁簡"},
+        "scripts": {"traditional": "繁體", "simplified": "簡體", "mixed": "繁簡混用", "none": "無法判斷"},
+        "rows": "改對與改錯的列", "kind": "變化", "id": "編號", "text": "文字", "gold": "正解", "before": "對照答",
+        "after": "模型答", "unparsed": "無法解析", "no_text": "這一列已不在資料裡。", "search": "搜尋文字或編號",
+        "all": "全部", "reset": "清除篩選", "n_rows": "列", "no_rows": "沒有對錯不同的列。",
+        "no_match": "沒有符合條件的列。",
+        "more_rows": "每個模型最多列出 {shown} 列改錯、{shown} 列改對；全部在 {file}。",
+        "first_seed": "有多個種子的模型，只看第一個種子答對答錯。", "label_with_answer": "{label}（{answer}）",
+        "decoding": "解碼方式", "origin": "由 scripts/compare_runs.py 產生，請勿手改。",
+        "notes": {
+            "decoding_differs": "{runs} 的解碼方式與 {reference}（{decoding}）不同，沒有列入比較",
+            "compared_on_test": "這是測試集上的比較：用測試集挑模型，它就變成了驗證集",
+            "benchmark_incomplete": "{run} 的評估結果不完整，沒有列入比較",
+            "rows_differ": "只比較所有模型都答過的 {n} 列；任一模型答過、或資料裡現有的共 {total} 列",
+            "gold_differs": "{total} 列裡有 {n} 列的正解在評估之後改過，這裡用現在的正解",
+            "within_seed_spread": "{run} 與 {reference} 的差距 {delta} 小於種子之間的標準差 {sd}",
+        },
+    },
+    "en": {
+        "title": "Runs compared", "split": {"validation": "validation", "test": "test"},
+        "sentence": "On {n} {split} rows, by {metric} and against {reference}: {outcome}.",
+        "outcomes": {"better": "{n} better", "worse": "{n} worse", "not_distinguishable": "{n} not distinguishable"},
+        "better": "better", "worse": "worse", "not_distinguishable": "not distinguishable", "reference": "reference",
+        "baseline": "baseline", "warnings": "Warnings", "ranking": "Ranking", "run": "Run", "n_runs": "Runs",
+        "against": "Reference",
+        "value": "{metric} (95 % interval)", "delta": "Difference (minus {reference})", "p_value_holm": "p (Holm)",
+        "verdict": "Verdict", "undefined": "undefined", "fixed": "fixed", "broken": "broken",
+        "fixed_broken": "Fixed / broken", "n_seeds": "{n} seeds",
+        "note": "Dot: value. Line: 95 % interval. Dashed: {reference}. Better or worse only when the 95 % interval of "
+                "the difference leaves out 0 and p, corrected by Holm, is at most 0.05.",
+        "baseline_note": "Baselines are listed and not tested.",
+        "best_note": "First is not best: a difference that cannot be told apart may turn round on other rows.",
+        "changes": "{run} minus {reference}", "hypothesis": "Hypothesis", "config": "Differences of the config",
+        "data": "Differences of the data", "no_difference": "The same config.", "per_class": "Change of each class",
+        "slices": "Change of each slice", "label": "Label", "support": "Rows", "precision": "Precision",
+        "recall": "Recall", "f1": "F1",
+        "largest_first": "Largest first.",
+        "change_note": "Line: 95 % interval of the difference. Nothing is tested: among many labels or slices some "
+                       "leave out 0 by chance.",
+        "slice_by": {"length": "Characters", "source": "Source", "script": "Script"},
+        "scripts": {"traditional": "traditional", "simplified": "simplified", "mixed": "mixed", "none": "neither"},
+        "rows": "Rows fixed and broken", "kind": "Change", "id": "Id", "text": "Text", "gold": "Gold",
+        "before": "Reference", "after": "Run", "unparsed": "unparsed", "no_text": "This row is no longer in the data.",
+        "search": "Search text or id", "all": "All", "reset": "Clear filters", "n_rows": "rows",
+        "no_rows": "No row is right in one and wrong in the other.", "no_match": "No row matches.",
+        "more_rows": "At most {shown} broken and {shown} fixed rows of each run; all of them are in {file}.",
+        "first_seed": "Of a run with several seeds, right and wrong are those of the first.",
+        "label_with_answer": "{label} ({answer})", "decoding": "Decoding",
+        "origin": "Written by scripts/compare_runs.py; do not edit.",
+        "notes": {
+            "decoding_differs": "{runs}: decoding differs from that of {reference} ({decoding}); left out",
+            "compared_on_test": "runs are compared on test: choosing a run by its test score makes it a validation set",
+            "benchmark_incomplete": "the benchmark of {run} is incomplete; left out",
+            "rows_differ": "only the {n} rows that all runs answered are compared, of {total} that any of them "
+                           "answered or the split holds today",
+            "gold_differs": "{n} of {total} rows have got another gold since; today's is used",
+            "within_seed_spread": "{run} minus {reference} is {delta}, less than the sd over seeds, {sd}",
+        },
+        "hints": {
+            "decoding_differs": "evaluate them again by the same decoding",
+            "compared_on_test": "choose on validation; look at test once, for the run that was chosen",
+            "benchmark_incomplete": "evaluate it again with scripts/04_evaluate.py",
+            "rows_differ": "evaluate the older runs again on today's data with scripts/04_evaluate.py",
+            "gold_differs": "metrics.json of each run still counts the gold it was evaluated with",
+            "within_seed_spread": "another seed alone may turn it round: compare more seeds",
+        },
+    },
+}  # fmt: skip

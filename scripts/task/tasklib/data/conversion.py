@@ -202,6 +202,20 @@ def load_split(paths: TaskPaths, name: str) -> list[dict[str, Any]]:
     return read_jsonl(paths.split(name))
 
 
+def require_current(paths: TaskPaths, definition: TaskDefinition) -> None:
+    """Raises TaskError (exit 4) where data/processed/ was made from other raw files or another definition."""
+    found = _read_manifest(paths)
+    made_of = {"inputs": raw_sha256(paths, definition), "definition_sha256": definition_sha256(definition)}
+    if any(found.get(key) != value for key, value in made_of.items()):
+        problem = Problem(
+            code="processed_old",
+            message="the raw data or the definition changed since data/processed/ was written",
+            file=paths.shown(paths.manifest),
+            hint="convert again first",
+        )
+        raise TaskError(ExitCode.PREREQUISITE, [problem], next="uv run python scripts/02_convert_format.py")
+
+
 def rows_sha256(rows: Sequence[dict[str, Any]]) -> str:
     """Identity of the rows that a metric was computed on."""
     return sha256_of_json([to_json(row) for row in rows])

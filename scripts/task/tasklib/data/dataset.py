@@ -151,6 +151,11 @@ def _report(paths: TaskPaths, split: str, spec: FileSpec) -> FileReport:
 
 def examples(paths: TaskPaths, definition: TaskDefinition) -> Iterator[Example]:
     """The readable rows once more, in the order of the index."""
+    return (example for _, example in raw_examples(paths, definition))
+
+
+def raw_examples(paths: TaskPaths, definition: TaskDefinition) -> Iterator[tuple[Row, Example]]:
+    """The same, each with its raw row, all of its columns."""
     from tasklib.data import decisions
 
     module, decided = definition.task_type, decisions.load(paths, definition)
@@ -166,20 +171,28 @@ def examples(paths: TaskPaths, definition: TaskDefinition) -> Iterator[Example]:
                 continue
             record = module.normalized(record, definition.data.normalize)
             group = item.values.get(group_by) if group_by else None
-            yield Example(
-                id=ids.of(item.line),
-                record=record,
-                split=split,
-                file=item.file,
-                line=item.line,
-                duplicate_key=duplicate_key(module.text_of(record)),
-                group=None if group in (None, "") else str(group),
+            yield (
+                item,
+                Example(
+                    id=ids.of(item.line),
+                    record=record,
+                    split=split,
+                    file=item.file,
+                    line=item.line,
+                    duplicate_key=duplicate_key(module.text_of(record)),
+                    group=None if group in (None, "") else str(group),
+                ),
             )
 
 
 def duplicate_key(text: str) -> str:
     """Texts with the same key count as the same text: width, case and white space do not matter."""
     return "".join(unicodedata.normalize("NFKC", text).casefold().split())
+
+
+def text_key(text: str) -> str:
+    """16 hexadecimal digits, the same for equal texts: to find a row again after files were renamed or split anew."""
+    return f"{hash64(duplicate_key(text)):016x}"
 
 
 def hash64(text: str) -> int:

@@ -28,7 +28,7 @@ from tasklib.training.runs import RunRecord
 PARTIAL = "predictions.partial.jsonl"  # answers of an evaluation that has not ended yet
 PREVIOUS_BEST = "previous_best"
 _OF_THE_BASE_MODEL = ("zero_shot", "few_shot")
-_NO_RUN_OF_ITS_OWN = re.compile(r"\.(limit|s)\d+$")  # a limited run, a further seed
+NO_RUN_OF_ITS_OWN = re.compile(r"\.(limit|s|t)\d+$")  # a limited run, a further seed, a trial of a search
 _UNDEFINED = Interval(value=None, ci_low=None, ci_high=None)
 
 
@@ -120,6 +120,7 @@ def score(
     predictions = [
         Prediction(
             id=row["id"],
+            text_key=dataset.text_key(module.text_of(module.Record(**row["record"]))),
             gold=module.gold(module.Record(**row["record"])),
             prediction=a.prediction,
             raw_output=a.raw_output,
@@ -295,7 +296,7 @@ def previous_best(
     best: tuple[float, Path] | None = None
     for file in sorted(paths.benchmarks.glob(f"*/{data.split}/metrics.json")):
         run, found = file.parent.parent.name, read_metrics(file.parent)
-        if run == name or _NO_RUN_OF_ITS_OWN.search(run) or found is None:
+        if run == name or NO_RUN_OF_ITS_OWN.search(run) or found is None:
             continue
         other = runs.read_record(paths.run(run))
         is_earlier = other is not None and other.status == "finished" and other.finished_at < record.finished_at
@@ -334,6 +335,11 @@ def is_current(
 def definition_parts(definition: TaskDefinition) -> dict[str, Any]:
     """The part of the definition that every system's answers and their score depend on."""
     return definition.model_dump(mode="json", include={"task", "prompt", "language"})
+
+
+def n_looks(paths: TaskPaths) -> int:
+    """How often test was looked at, by whichever run."""
+    return len(read_jsonl(paths.test_looks)) if paths.test_looks.is_file() else 0
 
 
 def record_look(paths: TaskPaths, found: Metrics, *, resumed: bool) -> None:

@@ -117,9 +117,11 @@ class Metrics(_Frozen):
 
 
 class Prediction(_Frozen):
-    """One line of predictions.jsonl."""
+    """One line of predictions.jsonl. `text_key` names the text whatever file it comes from (`dataset.text_key`); null
+    in older files."""
 
     id: str
+    text_key: str | None = None
     gold: Any
     prediction: Any
     raw_output: str | None

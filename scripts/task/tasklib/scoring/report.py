@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from tasklib.files import write_text
 from tasklib.markdown import literal, table
@@ -21,7 +21,7 @@ MAX_MARKDOWN_ROWS = 20
 MAX_MARKDOWN_LABELS = 20
 MAX_MARKDOWN_TEXT = 200  # characters
 
-_TEMPLATE = Path(__file__).with_name("report_template.html")
+_FOLDER = Path(__file__).parent  # of the templates, and of the style and the macros that pages share
 _P_VALUES = ("p_value", "p_value_holm", "mcnemar_p_value")
 
 
@@ -79,18 +79,30 @@ def _percent(value: float, axis: tuple[float, float]) -> str:
     return f"{100 * min(max(share, 0.0), 1.0):.2f}%"
 
 
-def _to_html(facts: Facts) -> str:
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["number"] = lambda value: number(value, facts.words)
-    environment.filters["signed"] = lambda value: facts.words["undefined"] if value is None else _signed(value)
-    environment.filters |= {
+def environment(words: dict[str, Any]) -> Environment:
+    """What pages are rendered with: everything escaped, numbers as reports show them, `page_style.css` and
+    `page_macros.html` at hand. `words` has at least `undefined`."""
+    found = Environment(
+        loader=FileSystemLoader(_FOLDER),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    found.filters["number"] = lambda value: number(value, words)
+    found.filters["signed"] = lambda value: words["undefined"] if value is None else _signed(value)
+    found.filters |= {
         "bounds": _bounds,
         "difference_bounds": _difference_bounds,
         "p": _p_value,
         "percent": _percent,
         "axis": _axis,
     }
-    template = environment.from_string(_TEMPLATE.read_text(encoding="utf-8"))
+    return found
+
+
+def _to_html(facts: Facts) -> str:
+    template = environment(facts.words).get_template("report_template.html")
     lower_is_better, p_values = report_facts.LOWER_IS_BETTER, _P_VALUES
     shown = {"facts": facts, "metrics": facts.metrics, "words": facts.words}
     return template.render(**shown, lower_is_better=lower_is_better, p_values=p_values) + "\n"

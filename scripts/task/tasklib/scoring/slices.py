@@ -26,30 +26,45 @@ def score(definition: TaskDefinition, rows: Sequence[dict[str, Any]], prediction
     """The slices of rows `{source, record, …}` and their predictions in the same order. A section (length, label,
     source, script) is there only where the rows have at least two values of it."""
     module = definition.task_type
+    counts = module.count([p.gold for p in predictions], [p.prediction for p in predictions], definition.task)
+    found = _by_label(definition, counts)
+    for by, members in sections(definition, rows).items():
+        found += _section(definition, counts, by, members)
+    return found
+
+
+def sections(definition: TaskDefinition, rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, np.ndarray]]:
+    """`length`, `source` and `script` -> the name of each part -> positions of its rows, (n,), names in the order of
+    `_order`. A section of fewer than two parts is empty."""
+    module = definition.task_type
     texts = [module.text_of(module.Record(**row["record"])) for row in rows]
-    sections = {
+    names = {
         "length": _length_names(texts),
         "source": _most_frequent([row["source"]["file"] for row in rows]),
         "script": [text_faults.script_of(text) or "none" for text in texts],
     }
-    counts = module.count([p.gold for p in predictions], [p.prediction for p in predictions], definition.task)
-    found = _by_label(definition, counts)
-    for by, names in sections.items():
-        found += _section(definition, counts, by, names)
-    return found
+    return {by: _members(by, of_rows) for by, of_rows in names.items()}
 
 
-def _section(definition: TaskDefinition, counts: bootstrap.Counts, by: str, names: Sequence[str | None]) -> list[Slice]:
-    """One slice for each name, in the order of `_order`; rows without a name are in none."""
+def _members(by: str, names: Sequence[str | None]) -> dict[str, np.ndarray]:
+    """Each name with the positions of its rows; rows without a name are in none."""
+    values = sorted({name for name in names if name is not None}, key=_order(by, names))
+    if len(values) < 2:
+        return {}
+    return {value: np.flatnonzero([name == value for name in names]) for value in values}
+
+
+def _section(
+    definition: TaskDefinition, counts: bootstrap.Counts, by: str, members: dict[str, np.ndarray]
+) -> list[Slice]:
+    """One slice for each part."""
     module, metric = definition.task_type, definition.primary_metric
 
     def primary(sums: np.ndarray) -> dict[str, np.ndarray]:
         return {metric: module.score_counts(sums, definition.task)[metric]}
 
-    values = sorted({name for name in names if name is not None}, key=_order(by, names))
     found = []
-    for value in values if len(values) > 1 else []:
-        rows = np.flatnonzero([name == value for name in names])
+    for value, rows in members.items():
         interval = bootstrap.intervals([counts[rows]], primary)[metric] if len(rows) >= MIN_ROWS else _UNDEFINED
         found.append(Slice(by=by, value_of=value, n_rows=len(rows), metric=metric, primary=interval))
     return found

@@ -11,7 +11,6 @@ from __future__ import annotations
 import copy
 import csv
 import dataclasses
-import difflib
 import hashlib
 import io
 import re
@@ -19,21 +18,19 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from tasklib import documents, schema
 from tasklib.data import text_faults
-from tasklib.data.answers import fold
+from tasklib.data.label_sheets import cell_text, label_role, meant_label, spec_of
 from tasklib.data.sheet_cells import guard, unguard
 from tasklib.documents import Document
 from tasklib.exit_codes import ExitCode
 from tasklib.files import to_json, write_text
 from tasklib.model import prompts
 from tasklib.paths import TaskPaths
-from tasklib.reading import encodings
 from tasklib.reading.records import Row, read_rows
 from tasklib.reading.table_rows import MAX_ROW_LINES
-from tasklib.schema import FileSpec, TaskDefinition
+from tasklib.schema import TaskDefinition
 from tasklib.summary import Problem, TaskError
 from tasklib.writing.guide_texts import LABELLING
 
@@ -66,17 +63,6 @@ class SheetRow:
 # The shape of a sheet.
 
 
-def label_role(definition: TaskDefinition) -> str:
-    """The role that is labelled. Raises TaskError (exit 2) for a task type whose answer is not one of a closed set."""
-    module = definition.task_type
-    roles = [role for role in module.FIELDS if role not in module.INPUT_FIELDS]
-    if module.label_set(definition.task) is None or len(roles) != 1:
-        message = f"task type {definition.task.type} has no closed set of labels to propose from"
-        problem = Problem(code="no_labels", message=message, field="task.type", hint="write the answers by hand")
-        raise TaskError(ExitCode.USAGE, [problem])
-    return roles[0]
-
-
 def extra_columns(definition: TaskDefinition) -> list[str]:
     """Columns of the raw data that the split needs beside text and label."""
     split, fields = definition.data.split, definition.data.fields.values()
@@ -104,7 +90,7 @@ def read_sheet(path: Path, definition: TaskDefinition) -> tuple[list[SheetRow], 
     roles, extra = definition.task_type.INPUT_FIELDS, extra_columns(definition)
     wanted = ["id", *roles, "proposed_label", *PERSONS]
     rows, problems = [], []
-    for item in read_rows(path, str(path), spec_of(path, definition)):
+    for item in read_rows(path, str(path), spec_of(path)):
         if isinstance(item, Problem):
             if item.code != "header_only":
                 problems.append(dataclasses.replace(item, hint=item.hint or "save the sheet again as CSV UTF-8"))
@@ -117,17 +103,8 @@ def read_sheet(path: Path, definition: TaskDefinition) -> tuple[list[SheetRow], 
     return rows, problems
 
 
-def spec_of(path: Path, definition: TaskDefinition) -> FileSpec:
-    """How a file that a person hands in is to be read: its encoding by its bytes, a .txt one text a line."""
-    encoding = "utf-8"
-    if path.is_file():
-        detected = encodings.detect(path)
-        encoding = detected.encoding or next(iter(detected.candidates), "utf-8")
-    return FileSpec(path=str(path), encoding=encoding, format="lines" if path.suffix.lower() == ".txt" else None)
-
-
 def _sheet_row(row: Row, roles: Sequence[str], extra: Sequence[str]) -> SheetRow:
-    cell = {name: unguard(_text(value)) for name, value in row.values.items()}
+    cell = {name: unguard(cell_text(value)) for name, value in row.values.items()}
     return SheetRow(
         id=cell["id"].strip(),
         values={role: cell[role] for role in roles},
@@ -138,13 +115,6 @@ def _sheet_row(row: Row, roles: Sequence[str], extra: Sequence[str]) -> SheetRow
         note=cell["note"],
         extra={name: cell.get(OF_RAW + name, "") for name in extra},
     )
-
-
-def _text(value: Any) -> str:
-    """A cell as text; Excel files hold numbers and truth values too."""
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    return "" if value is None else str(value)
 
 
 def sheet_text(rows: Iterable[SheetRow], definition: TaskDefinition) -> str:
@@ -167,7 +137,7 @@ def read_texts(path: Path, definition: TaskDefinition) -> tuple[list[SheetRow], 
     from tasklib.data.dataset import ERRORS_OF_TEXT
 
     module, fields = definition.task_type, definition.data.fields
-    spec, rows, problems, n_repeated = spec_of(path, definition), {}, [], 0
+    spec, rows, problems, n_repeated = spec_of(path), {}, [], 0
     for item in read_rows(path, str(path), spec):
         if isinstance(item, Problem):
             problems.append(item)
@@ -194,7 +164,7 @@ def read_texts(path: Path, definition: TaskDefinition) -> tuple[list[SheetRow], 
 
 
 def _extra_of(row: Row, definition: TaskDefinition) -> dict[str, str]:
-    return {name: _text(row.values.get(name)) for name in extra_columns(definition)}
+    return {name: cell_text(row.values.get(name)) for name in extra_columns(definition)}
 
 
 def merged(texts: Sequence[SheetRow], sheet: Sequence[SheetRow]) -> list[SheetRow]:
@@ -299,19 +269,8 @@ def _row_problems(row: SheetRow, seen: dict[str, SheetRow], definition: TaskDefi
     answers = definition.task_type.label_set(definition.task)
     if label not in answers:
         message = f"label {text_faults.describe(label)} is not in task.labels"
-        return [_of_row(row, "unknown_label", message, column, _nearest(label, answers))]
+        return [_of_row(row, "unknown_label", message, column, meant_label(label, answers))]
     return []
-
-
-def _nearest(label: str, answers: dict[str, str]) -> str:
-    """What was probably meant by a label that is none."""
-    by_answer = {fold(answer): name for name, answer in answers.items()}
-    by_name = {fold(name): name for name in answers}
-    if meant := by_name.get(fold(label)) or by_answer.get(fold(label)):
-        return f"write {meant}, letter by letter"
-    near = difflib.get_close_matches(fold(label), by_name, n=1)
-    hint = f"did you mean {by_name[near[0]]!r}? " if near else ""
-    return f"{hint}legal: {', '.join(answers)}"
 
 
 def _changed_text(row: SheetRow) -> Problem:

@@ -1,0 +1,57 @@
+"""What a rule answers: one fault of a run with its evidence, and the one change that should mend it."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Confidence = Literal["high", "medium", "low"]
+MAX_ROWS = 20  # rows named by a finding
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """`evidence` are numbers by name; `rows` name rows as file:line. `first` is what must be done by hand or by another
+    script before `command`, the literal change; `expect` is what should be seen after it. `search` are ranges worth
+    searching when one value is not enough: key -> {low, high, log} or {choices}."""
+
+    code: str
+    confidence: Confidence
+    message: str
+    evidence: Mapping[str, Any]
+    command: str
+    expect: str
+    first: str | None = None
+    rows: Sequence[str] = ()
+    search: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Option:
+    """What may be done about a run in which nothing is wrong."""
+
+    message: str
+    command: str
+    search: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+def experiment(parent: str, name: str, hypothesis: str, **values: Any) -> str:
+    """The literal new_experiment.py command; `values` are key paths with `__` for the dot. Without values the data are
+    what changes."""
+    words = ["uv", "run", "python", "scripts/new_experiment.py", "--from", parent, "--name", f"{parent}-{name}"]
+    words += ["--hypothesis", hypothesis]
+    for key, value in values.items():
+        shown = f"{value:.3g}" if isinstance(value, float) else str(value)
+        words += ["--set", f"{key.replace('__', '.')}={shown}"]
+    return shlex.join(words)
+
+
+def script(name: str, run: str, *more: str) -> str:
+    """A literal command for one of the task's scripts and a run's config."""
+    return shlex.join(["uv", "run", "python", f"scripts/{name}", "--config", f"configs/{run}.yaml", *more])
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:.0f} %"

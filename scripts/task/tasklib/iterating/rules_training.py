@@ -1,0 +1,330 @@
+"""Faults of the training itself: the rate, its length, the base model, the template.
+
+The unit of all loss rules is chance: nats per answer token of one who knows the shares of the labels and nothing else.
+A run above it has not even learnt which answers there are; one far below it knows its training rows. Thresholds were
+set on real runs with planted faults and judged on others (tests/bench/planted_faults.py).
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from tasklib.iterating.evidence import Evidence
+from tasklib.iterating.findings import Finding, experiment, percent, script
+
+USUAL_RATE = 2e-4  # TRL's documentation for LoRA; ten times that of full training ("LoRA Without Regret", 2025)
+USUAL_RATE_FULL = 2e-5
+HIGH_RATE = 20.0  # times the usual rate: a collapse is blamed on the rate from there
+FEW_STEPS = 20  # optimizer steps: fewer cannot have used the rate they were given, warmup included
+UNLEARNT = 1.5  # times chance
+HARDLY_FELL = 0.5  # of the first loss
+AT_ITS_START = 0.8  # of the first loss: under a rate far below the usual one, that is its doing
+SPIKE = 1.25  # times the first loss
+OVERTRAINED = 1.15  # validation loss against its lowest
+OVERTRAINED_EPOCHS = 3  # epochs trained after the lowest validation loss
+BY_HEART = 0.02  # times chance: nothing is left to learn from the training rows
+GUESSING = 0.9  # of the loss of guessing among all tokens
+TOKENS_PER_CHARACTER = 1.0  # a tokenizer that knows the script needs fewer; byte fallback needs 2 or 3 for Chinese
+FITS_TRAIN = 0.9  # share of its own training rows that a run that can learn the task answers right
+
+
+def usual_rate(e: Evidence) -> float:
+    return USUAL_RATE_FULL if e.config.adapter.type == "full" else USUAL_RATE
+
+
+def run_not_finished(e: Evidence) -> Finding | None:
+    """The training stopped before its end, and not because of its loss."""
+    if e.record.status == "finished" or "loss_is_nan" in e.alerts:
+        return None
+    return Finding(
+        code="run_not_finished",
+        confidence="high",
+        message=f"the run is {e.record.status}: its model is not the one that the config asks for",
+        evidence={"status": e.record.status, "steps": e.steps},
+        command=script("03_train.py", e.name, "--resume"),
+        expect="the run ends as finished",
+    )
+
+
+def loss_is_nan(e: Evidence) -> Finding | None:
+    """A loss or gradient that is no number: every weight is lost."""
+    if "loss_is_nan" not in e.alerts:
+        return None
+    line = next(line for line in e.log if line.get("alert") == "loss_is_nan")
+    rate = e.config.training.learning_rate
+    better = min(rate / 10, usual_rate(e))
+    hypothesis = f"at {rate:.3g} the weights overflow; {better:.3g} is a rate that such adapters bear"
+    return Finding(
+        code="loss_is_nan",
+        confidence="high",
+        message=f"at step {line['step']} {line['message']}: nothing was learnt",
+        evidence={"step": line["step"], "learning_rate": rate, "dtype": e.config.base_model.dtype},
+        command=experiment(e.name, "lr", hypothesis, training__learning_rate=better),
+        expect="a loss that stays a number and falls; if it does not, base_model.dtype bfloat16 instead of float16",
+        search={"training.learning_rate": _around(better)},
+    )
+
+
+def template_changed(e: Evidence) -> Finding | None:
+    """The prompt renders otherwise than in training."""
+    if e.record.prompt_sha256 is None or e.prompt_sha256 in (None, e.record.prompt_sha256):
+        return None
+    return Finding(
+        code="template_changed",
+        confidence="high",
+        message="the prompt renders otherwise today than when this run was trained: chat template, tokenizer, "
+        "instruction or thinking flag have changed, so the model is asked what it never learnt",
+        evidence={"trained_with": e.record.prompt_sha256[:12], "today": e.prompt_sha256[:12]},
+        first="restore the tokenizer files or the prompt of that time (data_stats.json shows three rows as they were "
+        "trained); only if the new prompt is wanted:",
+        command=script("03_train.py", e.name, "--force"),
+        expect="training, evaluation and serving render the same prompt, and the score of before comes back",
+    )
+
+
+def learning_rate_too_high(e: Evidence) -> Finding | None:
+    """The loss jumped or stands above chance, and the answers have collapsed."""
+    losses, rate = e.losses, e.config.training.learning_rate
+    if len(losses) < 5 or e.steps < FEW_STEPS or not e.labels:
+        return None
+    first, last = losses[0], e.last_loss
+    has_jumped = max(_smooth(losses)) > SPIKE * first or "diverging" in e.alerts
+    is_extreme = rate > HIGH_RATE * usual_rate(e)
+    if last < UNLEARNT * e.chance_loss or not (has_jumped or is_extreme):
+        return None
+    better = rate / 100 if rate / 100 >= usual_rate(e) else max(rate / 10, usual_rate(e))
+    share = _largest_share(e)
+    hypothesis = f"at {rate:.3g} the weights were thrown off; {better:.3g} lets them learn"
+    return Finding(
+        code="learning_rate_too_high",
+        confidence="high" if has_jumped and is_extreme else "medium",
+        message=f"the training loss ends at {last:.2f}, {last / e.chance_loss:.1f} times that of guessing"
+        + (f"; it rose to {max(_smooth(losses)):.2f} on the way" if has_jumped else "")
+        + (f"; {percent(share)} of the validation rows get one and the same answer" if share else ""),
+        evidence={"learning_rate": rate, "first_loss": first, "last_loss": last, "chance_loss": e.chance_loss},
+        command=experiment(e.name, "lr", hypothesis, training__learning_rate=better),
+        expect=f"a training loss well below {e.chance_loss:.2f} nats a token, and answers of every label",
+        search={"training.learning_rate": _around(better)},
+    )
+
+
+def too_few_steps(e: Evidence) -> Finding | None:
+    """The model was changed only a few times."""
+    losses = e.losses
+    if not losses or not e.labels or e.steps >= FEW_STEPS or e.last_loss < 0.5 * e.chance_loss:
+        return None
+    rows, batch = len(e.rows["train"]), e.config.training.per_device_train_batch_size
+    accumulation = e.config.training.trl_fields.get("gradient_accumulation_steps", 1)
+    wanted = 3 * FEW_STEPS
+    if accumulation > 1 and math.ceil(rows / batch) * e.config.training.num_train_epochs >= wanted / 2:
+        values = {"training__gradient_accumulation_steps": 1}
+    else:
+        epochs = max(3, math.ceil(wanted / max(1, math.ceil(rows / (batch * accumulation)))))
+        values = {"training__num_train_epochs": min(epochs, 20)}
+        if accumulation > 1 and epochs > 20:
+            values = {"training__gradient_accumulation_steps": 1}
+    hypothesis = f"{e.steps} optimizer steps are too few to learn anything"
+    return Finding(
+        code="too_few_steps",
+        confidence="high" if e.last_loss > UNLEARNT * e.chance_loss else "medium",
+        message=f"{e.steps} optimizer step{'s' if e.steps != 1 else ''} on {rows} rows ({batch} x {accumulation} rows "
+        f"a step): the training loss still stands at {e.last_loss:.2f}",
+        evidence={"steps": e.steps, "rows": rows, "last_loss": e.last_loss, "chance_loss": e.chance_loss},
+        command=experiment(e.name, "more-steps", hypothesis, **values),
+        expect=f"a training loss below {e.chance_loss:.2f} nats a token",
+        search={"training.num_train_epochs": {"choices": [3, 5, 8]}},
+    )
+
+
+def learning_rate_too_low(e: Evidence) -> Finding | None:
+    """Enough steps, and the loss has hardly fallen."""
+    losses, rate = e.losses, e.config.training.learning_rate
+    if len(losses) < 5 or e.steps < FEW_STEPS or not e.labels:
+        return None
+    first, last = float(np.mean(losses[:3])), e.last_loss
+    is_unlearnt = last > UNLEARNT * e.chance_loss and last > HARDLY_FELL * first and rate < HIGH_RATE * usual_rate(e)
+    is_timid = rate < usual_rate(e) / 5 and last > AT_ITS_START * first and last > 0.5 * e.chance_loss
+    if not (is_unlearnt or is_timid):
+        return None
+    better = rate * 100 if rate * 100 <= 5 * usual_rate(e) else max(rate * 10, usual_rate(e))
+    hypothesis = f"at {rate:.3g} the loss hardly moved in {e.steps} steps"
+    return Finding(
+        code="learning_rate_too_low",
+        confidence="high" if rate < usual_rate(e) else "medium",
+        message=f"in {e.steps} steps the training loss fell from {first:.2f} to {last:.2f} only; "
+        f"guessing among the labels gives {e.chance_loss:.2f}",
+        evidence={"learning_rate": rate, "steps": e.steps, "first_loss": first, "last_loss": last},
+        command=experiment(e.name, "lr", hypothesis, training__learning_rate=better),
+        expect=f"a training loss below {e.chance_loss:.2f} nats a token",
+        search={"training.learning_rate": _around(better)},
+    )
+
+
+def too_many_epochs(e: Evidence) -> Finding | None:
+    """The validation loss had its lowest value long before the end, while the training rows were learnt by heart."""
+    evals = e.evals
+    if len(evals) < 4 or not e.losses or e.config.training.trl_fields.get("load_best_model_at_end"):
+        return None
+    (best_epoch, lowest), (last_epoch, last) = min(evals, key=lambda found: found[1]), evals[-1]
+    after = last_epoch - best_epoch
+    if last < OVERTRAINED * lowest or after < OVERTRAINED_EPOCHS or e.last_loss > BY_HEART * e.chance_loss:
+        return None
+    epochs = max(2, math.ceil(best_epoch))  # one epoch alone rarely settles under a falling rate
+    hypothesis = f"after epoch {best_epoch:g} the validation loss only rose"
+    return Finding(
+        code="too_many_epochs",
+        confidence="high",
+        message=f"the validation loss was lowest at epoch {best_epoch:g} ({lowest:.3f}) and stands at {last:.3f} after "
+        f"epoch {last_epoch:g}; the training loss is {e.last_loss:.2g}: the rows are learnt by heart",
+        evidence={
+            "best_epoch": best_epoch,
+            "lowest_eval_loss": lowest,
+            "last_epoch": last_epoch,
+            "last_eval_loss": last,
+        },
+        command=experiment(e.name, "epochs", hypothesis, training__num_train_epochs=epochs),
+        expect="a validation loss near the lowest one in a fraction of the time, better calibrated probabilities, and "
+        "a score that is not worse",
+        search={"training.num_train_epochs": {"choices": sorted({epochs, epochs + 1, epochs + 2})}},
+    )
+
+
+def base_model_unfit(e: Evidence) -> Finding | None:
+    """A base model that is no start: it knows nothing, or reads these texts in pieces smaller than a character."""
+    reason = _knows_nothing(e) or _cannot_read(e)
+    if reason is None:
+        return None
+    message, hypothesis, evidence = reason
+    return Finding(
+        code="base_model_unfit",
+        confidence="high",
+        message=message,
+        evidence={"base_model": e.config.base_model.id, **evidence},
+        command=experiment(e.name, "base", hypothesis, base_model__id="Qwen/Qwen3-0.6B"),
+        expect="a first training loss far below that of guessing, about 0.6 to 0.8 tokens for each Chinese character, "
+        "a score above TF-IDF",
+    )
+
+
+def _knows_nothing(e: Evidence) -> tuple[str, str, dict] | None:
+    """The first loss is that of guessing among all tokens: weights that were never trained, or are damaged."""
+    if not e.losses or e.vocabulary_size is None:
+        return None
+    guessing, first = math.log(e.vocabulary_size), e.losses[0]
+    if first < GUESSING * guessing:
+        return None
+    message = (
+        f"the first training loss is {first:.2f}, that of guessing among all {e.vocabulary_size} tokens "
+        f"({guessing:.2f}): the weights of {e.config.base_model.id} were never trained, or are damaged"
+    )
+    return message, "another base model brings what this one does not know", {"first_loss": round(first, 3)}
+
+
+def _cannot_read(e: Evidence) -> tuple[str, str, dict] | None:
+    """The tokenizer cuts characters into bytes, and TF-IDF is not beaten."""
+    per_character = e.tokens_per_character
+    if per_character is None or per_character < TOKENS_PER_CHARACTER or not _is_disappointing(e):
+        return None
+    message = (
+        f"the base model's tokenizer needs {per_character:.1f} tokens for each character of these texts: it was hardly "
+        "trained on their language"
+    )
+    hypothesis = f"{e.config.base_model.id} cannot read these texts: {per_character:.1f} tokens for each character"
+    return message, hypothesis, {"tokens_per_character": round(per_character, 2)}
+
+
+def underfitting(e: Evidence) -> Finding | None:
+    """Steps and rate are in order, and still the run does not know its own training rows."""
+    if not e.trained or e.metrics is None or not e.labels or e.steps < FEW_STEPS:
+        return None
+    right = float(np.mean([row.is_right for row in e.trained]))
+    last = e.last_loss
+    is_flat = last > 0.9 * _before_last(e.losses)
+    if right > FITS_TRAIN or last < 0.5 * e.chance_loss or not _is_disappointing(e):
+        return None
+    values, what = _more_capacity(e) if is_flat else _more_epochs(e)
+    return Finding(
+        code="underfitting",
+        confidence="medium",
+        message=f"the run answers {percent(right)} of its own training rows right, and the training loss "
+        + ("has stopped falling" if is_flat else "is still falling"),
+        evidence={"right_on_train": round(right, 3), "last_loss": last, "chance_loss": e.chance_loss},
+        command=experiment(e.name, "capacity" if is_flat else "epochs", what, **values),
+        expect=f"more than {percent(FITS_TRAIN)} of the training rows right, and a validation score that follows",
+        search={"training.learning_rate": _around(e.config.training.learning_rate)},
+    )
+
+
+def overfitting(e: Evidence) -> Finding | None:
+    """Known by heart in training, far worse in validation, without a better moment to stop at, below the target."""
+    if not e.trained or e.metrics is None or not e.answered or not _is_disappointing(e):
+        return None
+    right = float(np.mean([row.is_right for row in e.trained]))
+    validated = float(np.mean([row.is_right for row in e.answered]))
+    if right < 0.97 or right - validated < 0.2:
+        return None
+    dropout = e.config.adapter.peft_fields.get("lora_dropout", 0.0)
+    hypothesis = f"{percent(right)} right on train, {percent(validated)} on validation: less fitting to single rows"
+    values = {"training__num_train_epochs": max(1, math.floor(e.config.training.num_train_epochs / 2))}
+    if e.config.training.num_train_epochs <= 3 and e.config.adapter.type != "full" and dropout < 0.1:
+        values = {"adapter__lora_dropout": 0.1}
+    return Finding(
+        code="overfitting",
+        confidence="medium",
+        message=f"{percent(right)} of the training rows and {percent(validated)} of the validation rows are right",
+        evidence={"right_on_train": round(right, 3), "right_on_validation": round(validated, 3)},
+        command=experiment(e.name, "regularised", hypothesis, **values),
+        expect="a smaller gap; more labelled rows help more than any setting (scripts/suggest_labels.py)",
+    )
+
+
+# ---- helpers --------------------------------------------------------------------------------------------------------
+
+
+def _before_last(losses: list[float]) -> float:
+    """Mean of the fifth before the last one."""
+    n = max(1, len(losses) // 5)
+    return float(np.mean(losses[-2 * n : -n] or losses))
+
+
+def _smooth(losses: list[float]) -> list[float]:
+    """Means of three neighbours: one high batch is no jump."""
+    return np.convolve(losses, np.ones(3) / 3, mode="valid").tolist() if len(losses) >= 3 else list(losses)
+
+
+def _largest_share(e: Evidence) -> float | None:
+    if not e.answered:
+        return None
+    predicted = [str(row.prediction) for row in e.answered]
+    return max(predicted.count(value) for value in set(predicted)) / len(predicted)
+
+
+def _is_disappointing(e: Evidence) -> bool:
+    """Below the target, or not proven better than TF-IDF."""
+    if e.metrics is None:
+        return True
+    target = e.definition.evaluation.target
+    value = e.metrics.primary.value
+    if target is not None and (value is None or value < target):
+        return True
+    return not any(c.against == "tfidf_logreg" and c.verdict == "better" for c in e.metrics.comparisons)
+
+
+def _more_epochs(e: Evidence) -> tuple[dict[str, float], str]:
+    epochs = e.config.training.num_train_epochs
+    more = int(epochs * 2) if epochs >= 1 else 2
+    return {"training__num_train_epochs": more}, f"after {epochs:g} epochs the training loss is still falling"
+
+
+def _more_capacity(e: Evidence) -> tuple[dict[str, float | str], str]:
+    r = e.config.adapter.peft_fields.get("r", 16)
+    if e.config.adapter.type != "full" and r < 32:
+        ratio = e.config.adapter.peft_fields.get("lora_alpha", 2 * r) / r
+        return {"adapter__r": 2 * r, "adapter__lora_alpha": int(2 * r * ratio)}, f"r={r} is too small for this task"
+    return {"base_model__id": "Qwen/Qwen3-1.7B"}, f"{e.config.base_model.id} is too small for this task"
+
+
+def _around(rate: float) -> dict[str, float | bool]:
+    return {"low": float(f"{rate / 5:.1e}"), "high": float(f"{rate * 5:.1e}"), "log": True}
