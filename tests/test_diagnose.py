@@ -19,6 +19,7 @@ import pytest
 import yaml
 
 import trainable_task
+from tasklib.iterating import rules_answers
 from trainable_task import FULL, Task
 
 pytestmark = pytest.mark.slow
@@ -286,6 +287,21 @@ def test_answers_that_stop_in_the_middle_are_told_from_other_texts(base, tmp_pat
     assert words[-1] == f"generation.max_new_tokens={longest + 1}"
     assert task.run("04_evaluate.py", *words[4:]).code in (0, 5)
     assert task.json("benchmarks/baseline/validation/metrics.json")["metrics"]["parse_rate"]["value"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("", "empty"),
+        ("利", "cut"),
+        ("利\ufffd", "cut"),  # the first byte of a character
+        ("\ufffd", "cut"),
+        ("利多，利空", "several_labels"),
+        ("我不知道", "other_text"),
+    ],
+)
+def test_unparsed_answers_are_told_apart_by_kind(text, kind):
+    assert rules_answers._kind(text, ["利多", "利空"]) == kind
 
 
 def test_texts_that_are_mostly_cut_are_named_with_the_length_they_need(base, tmp_path):

@@ -16,7 +16,7 @@ import pytest
 
 from conftest import BUNDLE
 from tasklib import cli, schema
-from tasklib.data import conversion
+from tasklib.data import conversion, dataset
 from tasklib.files import read_jsonl, sha256_of, to_json, write_json, write_jsonl
 from tasklib.model import decoding, models, prompts, tokenized
 from tasklib.paths import TaskPaths
@@ -190,6 +190,27 @@ def test_every_look_at_test_is_recorded_and_a_skipped_one_is_no_look(copy):
     lines = [json.loads(line) for line in looks.read_text().splitlines()]
     assert [line["run"] for line in lines] == ["baseline", "baseline"]
     assert lines[0]["value"] == lines[1]["value"]
+
+
+def test_the_third_look_at_test_and_every_one_after_it_warns(copy):
+    def warned(*flags: str) -> list[str]:
+        found = evaluate(copy, "--split", "test", *flags).summary["warnings"]
+        return [w["message"] for w in found if w["code"] == "many_test_looks"]
+
+    assert warned() == [] and warned("--force") == []
+    (message,) = warned("--force")
+    assert "3 times" in message
+    (again,) = warned()  # read again from disk: what was looked at stays so
+    assert again == message
+    assert not [w for w in evaluate(copy).summary["warnings"] if w["code"] == "many_test_looks"]
+
+
+def test_every_prediction_names_its_text_whatever_file_it_came_from(copy):
+    assert evaluate(copy).code == 0
+    rows = read_jsonl(copy.folder / "data/processed/validation.jsonl")
+    found = read_jsonl(copy.folder / "benchmarks/baseline/validation/predictions.jsonl")
+    assert [line["text_key"] for line in found] == [dataset.text_key(row["record"]["text"]) for row in rows]
+    assert dataset.text_key("ＡＢ c") == dataset.text_key("ab  C") != dataset.text_key("abd")
 
 
 def test_generate_decoding_parses_what_the_model_writes(copy):

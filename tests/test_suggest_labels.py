@@ -645,6 +645,23 @@ def test_diverse_texts_are_far_from_what_is_known_and_from_each_other():
     assert sorted(suggestions.farthest_first(texts, [])) == [0, 1, 2, 3, 4]
 
 
+def test_a_run_without_probabilities_leaves_only_diverse_rows(task):
+    definition = definition_of(task)
+    record = definition.task_type.Record
+    pool = suggestions.Pool(
+        [record(text=t, label="") for t in ("颱風停課", "football")],
+        [raw_versions.PoolRow("a", "p", 1, {}), raw_versions.PoolRow("b", "p", 2, {})],
+    )
+    labelled = suggestions.labelled_rows(paths_of(task), definition)
+    rows = suggestions.from_pool(pool, None, labelled, definition, 0, 2)
+    assert {(row.reason, row.suggested_label, row.confidence) for row in rows} == {("diverse", "", None)}
+    both = suggestions.from_pool(pool, np.array([[0.9, 0.1], [0.5, 0.5]]), labelled, definition, 1, 1)
+    assert [(row.id, row.reason, row.confidence) for row in both] == [
+        ("p:2", "uncertain", 0.5),
+        ("p:1", "diverse", 0.9),
+    ]
+
+
 def test_reasons_share_the_rows_fairly_and_what_one_leaves_the_others_take():
     available = {"a": 2, "b": 100, "c": 100}
     assert suggestions.shares(50, available) == {"a": 2, "b": 24, "c": 24}

@@ -202,6 +202,8 @@ def _answered(paths: Any, definition: Any, config: Any, name: str, records: list
 def _warnings(
     args: argparse.Namespace, by_run: dict[str, Any], name: str, labelled: list[Any], rows: list[Any]
 ) -> list[Problem]:
+    from tasklib.writing import labelling
+
     warnings = []
     if "test" in args.splits:
         message = "labels of test that are corrected after a look at its answers bend the score"
@@ -211,6 +213,10 @@ def _warnings(
         message = f"run {name!r} has no probabilities for validation: a TF-IDF classifier judges it instead"
         hint = f"uv run python scripts/04_evaluate.py --config {args.config} --split validation, then suggest again"
         warnings.append(Problem(code="run_not_evaluated", message=message, hint=hint))
+    if long := [row for row in rows if len(row.text) > labelling.MAX_CELL_CHARACTERS]:
+        message = f"{len(long)} texts have more characters than a cell of Excel holds (first: {long[0].id})"
+        hint = "fill the sheet with another program: a text that was cut is refused by merge"
+        warnings.append(Problem(code="long_text", message=message, hint=hint))
     if not rows:
         hint = "give texts without a label with --pool FILE, or look at other --splits"
         warnings.append(

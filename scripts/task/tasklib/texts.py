@@ -199,8 +199,8 @@ SEARCH = {
         "failed": "訓練失敗",
     },
     "en": {
-        "hypothesis": "Search of {keys}: the highest validation {metric} of {n} trials ({value:.4f}; {parent}: {before}). "
-                      "The best of many is optimistic",
+        "hypothesis": "Search of {keys}: the highest validation {metric} of {n} trials ({value:.4f}; {parent}: "
+                      "{before}). The best of many is optimistic",
         "failed": "training failed",
     },
 }  # fmt: skip

@@ -168,8 +168,8 @@ def _config_file(paths: TaskPaths, name: str) -> Path:
 
 
 def _name_problems(paths: TaskPaths, name: str) -> list[Problem]:
-    is_further = evaluation.NO_RUN_OF_ITS_OWN.search(name) or ".old-" in name  # what scripts call runs of a config
-    if not NAME.fullmatch(name) or is_further or name in _RESERVED:
+    is_made_by_scripts = evaluation.NO_RUN_OF_ITS_OWN.search(name) or ".old-" in name or name.endswith(".sweep")
+    if not NAME.fullmatch(name) or is_made_by_scripts or name in _RESERVED:
         hint = "lower case, digits, dots and hyphens; not *.limitN, *.sN, *.tN, nor " + ", ".join(sorted(_RESERVED))
         return [_usage("--name", f"{name!r} cannot name a run", hint)]
     if _config_file(paths, name).exists() or paths.run(name).exists():

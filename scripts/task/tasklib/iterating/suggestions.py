@@ -2,7 +2,8 @@
 
 Uncertain texts are those with the smallest margin between the two likeliest labels (Scheffer, Decomain & Wrobel 2001;
 Settles 2009, "Active Learning Literature Survey"). Diverse texts are far from everything known: k-centre greedy (Sener
-& Savarese 2018, "Active Learning for Convolutional Neural Networks: A Core-Set Approach") on TF-IDF vectors.
+& Savarese 2018, "Active Learning for Convolutional Neural Networks: A Core-Set Approach") on TF-IDF vectors. Texts that
+fit nowhere, broken or in another language, are among the first of these: a person should see them too.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -140,7 +142,7 @@ class Pool:
         return dataclasses.replace(self, records=records, rows=rows, **counts)
 
 
-def read_pool(path: object, definition: TaskDefinition) -> tuple[Pool, list[Problem]]:
+def read_pool(path: Path, definition: TaskDefinition) -> tuple[Pool, list[Problem]]:
     """The texts of a file in any format that is read here, or one text a line; and a problem for each bad row."""
     module, fields = definition.task_type, definition.data.fields
     spec, pool, problems = spec_of(path), Pool([], []), []
