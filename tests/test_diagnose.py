@@ -167,6 +167,12 @@ def shifted(rows: Rows) -> dict[str, Any]:
     return {}
 
 
+def other_shares(rows: Rows) -> dict[str, Any]:
+    more = make_rows(8, validation=180)["validation"]
+    rows["validation"] = [row for row in more if row["label"] == "good"] + more[:12]
+    return {}
+
+
 def repeated(rows: Rows) -> dict[str, Any]:
     rows["train"] += [dict(row) for row in rows["train"][:10] for _ in range(10)]
     return {}
@@ -194,6 +200,7 @@ FAULTS: dict[str, tuple[Callable[[Rows], dict[str, Any]], str]] = {
     "two classes merged in train": (merged, "label_never_trained"),
     "near copies across the splits": (copied, "leakage"),
     "a shifted validation split": (shifted, "split_shift"),
+    "a validation split of other label shares": (other_shares, "split_shift"),
     "repeated training rows": (repeated, "repeated_rows"),
     "texts that say nothing": (noise, "no_signal"),
     "a tiny validation split": (few_rows, "too_few_rows_to_tell"),

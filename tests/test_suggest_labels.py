@@ -560,6 +560,47 @@ def test_a_task_without_a_test_split_gets_none(tmp_path):
     assert texts_by_split(made) == before and set(before) == {"train", "validation"}
 
 
+def dated(rows):
+    return [dict(row, day=f"2026-01-{1 + row['n'] % 28:02d}") for row in rows]
+
+
+CLEAN = separable(60)
+SPLITTINGS = {
+    "groups": ({"all": separable(84, {3})}, {"group_by": "source", "near_duplicates": None, "seed": 7}),
+    "time": ({"all": dated(separable(60, {3}))}, {"time_field": "day", "near_duplicates": None}),
+    "near duplicates": ({"all": [dict(r, title=r["title"] * 3) for r in separable(60, {3})]}, {"seed": 3}),
+    "files of one's own": ({"train": CLEAN[:40], "validation": CLEAN[40:50], "test": CLEAN[50:]}, None),
+    "validation drawn from train": ({"train": CLEAN[:40], "test": CLEAN[40:]}, {"validation": 0.3}),
+    "no validation": ({"all": separable(60, {3})}, {"validation": 0, "test": 0.3, "near_duplicates": None}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("rows", "split"), SPLITTINGS.values(), ids=SPLITTINGS)
+def test_however_the_split_was_made_every_row_keeps_its_side(tmp_path, rows, split):
+    files = {f"{name}.jsonl": jsonl(*part) for name, part in rows.items()}
+    data = {"files": {name: [f"data/raw/{name}.jsonl"] for name in rows}, **({"split": split} if split else {})}
+    made = make_task(tmp_path / "t", files, data=data, prompt={"n_few_shot": 2})
+    made.ok("02_convert_format.py")
+    before, prompts = texts_by_split(made), [row["prompt"] for row in made.rows("test")]
+    row = next(r for r in suggestions.labelled_rows(paths_of(made), definition_of(made)) if r.split == "test")
+    sheet = check_sheet.SheetRow(row.id, row.text_key, row.text, row.label, "", "", None, other(row.label))
+    write(made.folder / SHEET, check_sheet.sheet_text([sheet]))
+    done = made.ok(SCRIPT, "merge")
+    assert [w["code"] for w in done["warnings"]] == ["test_labels"]
+    made.ok("01_validate_data.py")
+    made.ok("02_convert_format.py")
+    assert texts_by_split(made) == before
+    assert [row["prompt"] for row in made.rows("test")] == prompts  # the same worked examples
+
+
+def test_a_row_whose_label_in_the_data_is_neither_the_old_nor_the_checked_one_is_refused(task):
+    task.ok(SCRIPT, "suggest", "--rows", "1")
+    (row,) = sheet_rows(task)
+    save_sheet(task, [dict(row, label=row["suggested_label"], checked_label=row["suggested_label"])])
+    (problem,) = task.run(SCRIPT, "merge").problems("label_moved")
+    assert (problem["line"], problem["field"]) == (2, "label")
+
+
 # The definition.
 
 DEFINITIONS = {

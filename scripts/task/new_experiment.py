@@ -27,14 +27,7 @@ def build_parser() -> cli.Parser:
     parser.add_argument("--from", dest="parent", metavar="RUN", default="baseline", help="parent (default: baseline)")
     parser.add_argument("--name", help="name of the new run, and of its config")
     parser.add_argument("--hypothesis", help="what should change, and why")
-    parser.add_argument(
-        "--set",
-        dest="overrides",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="what differs from the parent, e.g. --set training.learning_rate=1e-4 (may repeat)",
-    )
+    cli.add_set_flag(parser, "what differs from the parent")
     parser.add_argument("--allow-several", action="store_true", help="several unrelated changes at once")
     parser.add_argument("--dry-run", action="store_true", help="check everything, write nothing")
     return parser

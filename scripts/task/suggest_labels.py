@@ -30,8 +30,9 @@ def build_parser() -> cli.Parser:
         "suggest: write the rows that a person should look at into data/labelling/to_check.csv: labels that look\n"
         "wrong (confident learning: by the run's own answers on validation, elsewhere by TF-IDF out of fold) and, of\n"
         "the texts without a label in --pool, those that the run is least sure of and those unlike the known ones.\n"
+        "Looking wrong is no proof: in clean data most of these labels are right. Nothing but a person decides.\n"
         "merge: take the filled sheet back as a new version of the raw data with a diff. The split is frozen in its\n"
-        "files, so that no row changes sides. A suggestion that nobody checked is never taken.",
+        "files, so that no row changes sides.",
         [
             "uv run python scripts/suggest_labels.py suggest --config configs/baseline.yaml",
             "uv run python scripts/suggest_labels.py suggest --pool unlabelled.csv --rows 90",

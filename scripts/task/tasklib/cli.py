@@ -68,17 +68,16 @@ def add_task_flags(parser: Parser, script_file: str) -> None:
 def add_run_flags(parser: Parser) -> None:
     """Adds the flags of scripts that read one run's config."""
     parser.add_argument("--config", default="configs/baseline.yaml", help="run config (default: %(default)s)")
-    parser.add_argument(
-        "--set",
-        dest="overrides",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="override one config value, e.g. --set training.learning_rate=1e-4 (may repeat)",
-    )
+    add_set_flag(parser, "override one config value")
     parser.add_argument(
         "--limit", type=positive_int, metavar="N", help="use the first N rows; the run is kept apart as <run>.limitN"
     )
+
+
+def add_set_flag(parser: Parser, what: str) -> None:
+    """Adds --set KEY=VALUE; `args.overrides` has them in order."""
+    text = f"{what}, e.g. --set training.learning_rate=1e-4 (may repeat)"
+    parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE", help=text)
 
 
 def run_flags(args: argparse.Namespace) -> str:

@@ -25,6 +25,8 @@ from tasklib.training import alerts, runs
 from tasklib.training.runs import RunRecord
 
 MAX_TRAIN_ROWS = 400  # training rows that the run answers again: half a minute on two CPU cores
+MAX_TFIDF_ROWS = 5_000  # training rows that a classifier is cross-validated on: more say the same
+MAX_READ_TEXTS = 2_000  # texts whose tokens are counted
 NEAR = 0.8  # Jaccard similarity from which two texts are near copies, as data.split.near_duplicates has it
 
 Row = dict[str, Any]
@@ -59,7 +61,8 @@ class Answered:
 class Evidence:
     """`metrics` and `answered` are of validation and None/empty where it was not evaluated; `trained` are training rows
     answered again by the finished run; `log` are the lines of train_log.jsonl; `prompt_sha256` is what the prompt
-    renders to today, None where the tokenizer is not at hand; `token_lengths` are those of whole prompts, by split."""
+    renders to today, None where the tokenizer is not at hand; `token_lengths` are those of the
+    training prompts before they were cut, empty where none was."""
 
     paths: TaskPaths
     definition: TaskDefinition
@@ -75,7 +78,7 @@ class Evidence:
     baselines: Mapping[str, Metrics]
     others: Mapping[str, Metrics]
     prompt_sha256: str | None
-    token_lengths: Mapping[str, Sequence[int]]
+    token_lengths: Sequence[int]
     tokens_per_character: float | None
     vocabulary_size: int | None
     data_changes: Sequence[str]
@@ -140,8 +143,13 @@ class Evidence:
     def text_of(self, row: Row) -> str:
         return self.module.text_of(self.record_of(row))
 
+    @functools.cached_property
+    def _texts(self) -> dict[str, list[str]]:
+        return {split: [self.text_of(row) for row in rows] for split, rows in self.rows.items()}
+
     def texts(self, split: str) -> list[str]:
-        return [self.text_of(row) for row in self.rows[split]]
+        """The text of each row of a split."""
+        return self._texts[split]
 
     @functools.cached_property
     def near_copies(self) -> dict[int, int]:
@@ -162,8 +170,9 @@ class Evidence:
 
         if not self.labels or len(self.rows["train"]) < 2 * len(self.labels):
             return None
-        golds = [self.module.gold(self.record_of(row)) for row in self.rows["train"]]
-        found = label_noise.out_of_fold(self.texts("train"), golds, self.labels)
+        part = slice(None, None, max(1, len(self.rows["train"]) // MAX_TFIDF_ROWS))
+        golds = [self.module.gold(self.record_of(row)) for row in self.rows["train"][part]]
+        found = label_noise.out_of_fold(self.texts("train")[part], golds, self.labels)
         predicted = [self.labels[i] for i in found.argmax(axis=1)]
         hits = [[p == g for p, g in zip(predicted, golds, strict=True) if g == label] for label in self.labels]
         return float(np.mean([np.mean(h) for h in hits if h]))
@@ -198,7 +207,7 @@ def gather(paths: TaskPaths, definition: TaskDefinition, name: str) -> Evidence:
         baselines=_baselines(paths, definition, config, found.metrics if found else None),
         others=_others(paths, name, found.metrics if found else None),
         prompt_sha256=None,
-        token_lengths={},
+        token_lengths=[],
         tokens_per_character=None,
         vocabulary_size=None,
         data_changes=changed,
@@ -282,8 +291,9 @@ def with_model(evidence: Evidence) -> Evidence:
         prompt = prompts.prompt_hash(tokenizer, e.definition)
     except TaskError:
         return e
-    lengths = {split: _token_lengths(tokenizer, e, rows) for split, rows in e.rows.items() if rows}
-    texts = e.texts("train")
+    is_cut = e.statistics.get("train", {}).get("n_shortened", 0) > 0
+    lengths = _token_lengths(tokenizer, e, e.rows["train"]) if is_cut else []
+    texts = e.texts("train")[:: max(1, len(e.rows["train"]) // MAX_READ_TEXTS)]
     n_tokens = sum(len(ids) for ids in prompts.token_ids_of(tokenizer, texts))
     per_character = n_tokens / max(1, sum(map(len, texts)))
     found = {"prompt_sha256": prompt, "token_lengths": lengths, "tokens_per_character": per_character}

@@ -6,17 +6,21 @@ implements it.
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from tasklib import progress
 from tasklib.data import dataset
 from tasklib.scoring import baselines
 
 N_FOLDS = 5
+_PROGRESS_ROWS = 2000
 _LEAST = 1e-9  # probabilities of 0 would make rows that cleanlab cannot divide
 
 
@@ -52,7 +56,7 @@ def out_of_fold(
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
         parts = list(folds.split(texts, golds, groups))
-    for train, held_out in parts:
+    for train, held_out in _shown(parts, len(texts)):
         if not len(held_out) or not len(train):  # few groups: one fold took them all
             continue
         known = {golds[i] for i in train}
@@ -64,6 +68,16 @@ def out_of_fold(
         scores = model.predict_proba([texts[i] for i in held_out])
         found[np.ix_(held_out, [column[str(label)] for label in model.classes_])] = scores
     return found
+
+
+def _shown(parts: Sequence[Any], n_rows: int) -> Iterator[Any]:
+    """The same folds, with their progress where they take more than a moment."""
+    shown = progress.bar("labels out of fold", len(parts), "fold") if n_rows > _PROGRESS_ROWS else None
+    with shown or contextlib.nullcontext() as bar:
+        for part in parts:
+            yield part
+            if bar is not None:
+                bar.update(1)
 
 
 def issues(

@@ -18,6 +18,7 @@ SHORTENED = 0.3  # share of the texts that are cut
 LOST = 0.3  # share of their tokens that is lost
 COPIES = 0.15  # share of the training rows that repeat another one
 SHIFTED = 0.85  # area under the curve of a classifier that tells training texts from others; 0.5 is alike
+OTHER_LABELS = 0.3  # total variation distance of the label shares in train and validation
 NO_BETTER = 0.1  # macro recall above chance that is no signal yet
 LEARNT = 0.9  # times chance: a training loss below it says that the labels were learnt at all
 STUBBORN = 0.08  # share of the training rows that the run, trained on them, still answers otherwise
@@ -78,7 +79,7 @@ def label_never_trained(e: Evidence) -> Finding | None:
 
 def texts_truncated(e: Evidence) -> Finding | None:
     """Texts that lose much to prompt.shorten."""
-    lengths, limit = e.token_lengths.get("train", ()), e.config.training.max_length
+    lengths, limit = e.token_lengths, e.config.training.max_length
     found = e.statistics.get("train", {})
     n_cut, n_rows = found.get("n_shortened", 0), max(1, found.get("n_rows", 0))
     if n_cut < SHORTENED * n_rows or not lengths:
@@ -131,27 +132,34 @@ def repeated_rows(e: Evidence) -> Finding | None:
 
 
 def split_shift(e: Evidence) -> Finding | None:
-    """Texts of validation or test that a classifier tells from those of train.
+    """Texts of validation or test that a classifier tells from those of train, or other shares of the labels.
 
     Classifier two-sample test (Lopez-Paz & Oquab 2017), by the area under its ROC curve. Only texts are looked at, so
     that nothing is learnt from the test labels. Copies in train are counted once.
     """
-    worst: tuple[float, str] | None = None
-    for split in ("validation", "test"):
-        if len(e.rows.get(split, ())) >= ENOUGH_ROWS:
-            found = _separability(sorted(set(e.texts("train"))), e.texts(split))
-            worst = max(worst or (0.0, ""), (found, split))
-    if worst is None or worst[0] < SHIFTED:
+    areas = {
+        split: _separability(sorted(set(e.texts("train"))), e.texts(split))
+        for split in ("validation", "test")
+        if len(e.rows.get(split, ())) >= ENOUGH_ROWS
+    }
+    if not areas:
         return None
-    area, split = worst
-    signs = _signs(e, split)
-    hypothesis = f"train and {split} texts were of different kinds"
+    split = max(areas, key=lambda name: areas[name])
+    area, (distance, label) = areas[split], _label_distance(e)
+    signs = []
+    if area >= SHIFTED:
+        signs.append(f"a simple classifier tells {split} texts from training texts (area under the curve {area:.2f})")
+        signs += _signs(e, split)
+    if distance >= OTHER_LABELS:
+        signs.append(f"the shares of the labels in validation are others, most for {label!r}")
+    if not signs:
+        return None
+    hypothesis = f"train and {split} rows were of different kinds"
     return Finding(
         code="split_shift",
         confidence="high",
-        message=f"a simple classifier tells {split} texts from training texts (area under the curve {area:.2f}, 0.5 is "
-        "alike)" + "".join(f"; {sign}" for sign in signs),
-        evidence={"split": split, "area_under_curve": round(area, 3)},
+        message="; ".join(signs),
+        evidence={"split": split, "area_under_curve": round(area, 3), "label_distance": round(distance, 3)},
         rows=[_place(row) for row in e.rows[split][:5]],
         first="if both kinds will come in use, name all files under data.files.all, so that each split gets some of "
         f"both; if only the kind of {split} will come, label such texts for train. Then {CONVERT}:",
@@ -287,8 +295,22 @@ def _separability(ours: list[str], theirs: list[str]) -> float:
     return float(roc_auc_score(sides, found))
 
 
+def _label_distance(e: Evidence) -> tuple[float, str]:
+    """Half the sum of the differences between the label shares of train, each text once, and validation; and the label
+    that differs most. Test labels are not looked at."""
+    shares = []
+    for split in ("train", "validation"):
+        unique = dict(zip(e.texts(split), e.rows[split], strict=True)).values()
+        counts = Counter(label for row in unique for label in e.module.strata(e.record_of(row)))
+        shares.append({label: n / max(1, sum(counts.values())) for label, n in counts.items()})
+    differences = {name: abs(shares[0].get(name, 0) - shares[1].get(name, 0)) for name in {*shares[0], *shares[1]}}
+    if len(e.rows["validation"]) < ENOUGH_ROWS or not differences:
+        return 0.0, ""
+    return sum(differences.values()) / 2, max(sorted(differences), key=lambda name: differences[name])
+
+
 def _signs(e: Evidence, split: str) -> list[str]:
-    """In what the two differ, as far as it has a name: length, script of Chinese, source files, labels."""
+    """In what the two differ, as far as it has a name: length, script of Chinese, source files, capitals."""
     train, other = e.texts("train"), e.texts(split)
     long, short = float(np.median([len(t) for t in other])), float(np.median([len(t) for t in train]))
     found = []
@@ -299,6 +321,13 @@ def _signs(e: Evidence, split: str) -> list[str]:
         ours, theirs = scripts[0][name] / max(1, len(train)), scripts[1][name] / max(1, len(other))
         if abs(ours - theirs) > 0.3:
             found.append(f"{percent(theirs)} are written in {name} Chinese, in train {percent(ours)}")
+    for name in sorted(
+        {row["source"]["file"] for row in e.rows["train"]} & {row["source"]["file"] for row in e.rows[split]}
+    ):
+        parts = [[row["source"]["file"] == name for row in e.rows[part]] for part in ("train", split)]
+        ours, theirs = (float(np.mean(part)) for part in parts)
+        if abs(ours - theirs) > 0.3:
+            found.append(f"{percent(theirs)} are from {name}, in train {percent(ours)}")
     upper = [float(np.mean([t.isupper() for t in texts])) for texts in (train, other)]
     if abs(upper[0] - upper[1]) > 0.3:
         found.append(f"{percent(upper[1])} are in capitals, in train {percent(upper[0])}")

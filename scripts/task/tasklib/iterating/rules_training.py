@@ -92,7 +92,8 @@ def learning_rate_too_high(e: Evidence) -> Finding | None:
     first, last = losses[0], e.last_loss
     has_jumped = max(_smooth(losses)) > SPIKE * first or "diverging" in e.alerts
     is_extreme = rate > HIGH_RATE * usual_rate(e)
-    if last < UNLEARNT * e.chance_loss or not (has_jumped or is_extreme):
+    has_collapsed = last > UNLEARNT * e.chance_loss and (has_jumped or is_extreme)
+    if not (has_collapsed or "diverging" in e.alerts):
         return None
     better = rate / 100 if rate / 100 >= usual_rate(e) else max(rate / 10, usual_rate(e))
     share = _largest_share(e)
