@@ -401,3 +401,23 @@ def test_a_run_that_was_never_started_is_a_missing_prerequisite_with_its_command
     outcome = healthy.run("diagnose.py", "--config", "configs/nothing.yaml")
     assert outcome.code == 4 and outcome.summary["errors"][0]["code"] == "no_run"
     assert "run_pipeline.sh" in outcome.summary["next"]
+
+
+def test_a_planted_fault_goes_round_the_loop_by_commands_alone_to_a_run_that_is_proven_better(base, tmp_path):
+    rows = make_rows(1)
+    task = make(tmp_path / "task", base, rows, **one_batch(rows))
+    run(task)
+    name, found = "baseline", diagnosed(task)
+    while found and name.count("-") < 12:
+        words = shlex.split(found[0]["command"])
+        assert words[3] == "scripts/new_experiment.py", found
+        made = task.ok("new_experiment.py", *words[4:])
+        name = made["run"]
+        task.ok("03_train.py", "--config", f"configs/{name}.yaml")
+        assert task.run("04_evaluate.py", "--config", f"configs/{name}.yaml").code in (0, 5)
+        found = diagnosed(task, "--config", f"configs/{name}.yaml")
+    assert name != "baseline" and found == []
+    table = task.ok("compare_runs.py", name, "--against", "baseline")["metrics"]
+    assert table[name]["verdict"] == "better" and table[name]["n_fixed"] > table[name]["n_broken"]
+    ledger = (task.folder / "docs" / "EXPERIMENTS.md").read_text(encoding="utf-8")
+    assert f"## {name} · " in ledger and f"採用 {name}：證實較好" in ledger

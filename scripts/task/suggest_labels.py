@@ -275,7 +275,7 @@ def _merged(
     counts |= {"new_rows": len(found) - len(corrected), "confirmed": sum(c.text_key not in keys for c in checked)}
     pairs = Counter(f"{change.old or '(none)'} -> {change.new}" for change in found)
     report: dict[str, Any] = {"counts": counts, "metrics": {"changed": dict(pairs)} if pairs else {}}
-    report["warnings"] = _test_changed(found)
+    report["warnings"] = _test_changed(found) + _validation_changed(found)
     edited = _edited(paths, splits) if found else None
     if args.dry_run:
         return Summary.of("suggest_labels", **report, next="the same command without --dry-run")
@@ -318,6 +318,15 @@ def _test_changed(found: list[Any]) -> list[Problem]:
     message = f"{n_test} labels of test change: earlier scores were measured against the old ones"
     hint = "evaluate every run again that you compare"
     return [Problem(code="test_labels", message=message, hint=hint)]
+
+
+def _validation_changed(found: list[Any]) -> list[Problem]:
+    n = sum(change.split == "validation" and bool(change.old) for change in found)
+    if not n:
+        return []
+    message = f"{n} labels of validation change; rows were chosen where a run disagreed, which favours that run"
+    hint = "compare_runs.py compares old and new runs on today's labels; the difference to that run alone is optimistic"
+    return [Problem(code="validation_labels", message=message, hint=hint)]
 
 
 def _experiment(counts: dict[str, int]) -> str:

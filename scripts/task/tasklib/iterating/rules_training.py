@@ -17,6 +17,8 @@ from tasklib.iterating.findings import Finding, experiment, percent, script
 USUAL_RATE = 2e-4  # TRL's documentation for LoRA; ten times that of full training ("LoRA Without Regret", 2025)
 USUAL_RATE_FULL = 2e-5
 HIGH_RATE = 20.0  # times the usual rate: a collapse is blamed on the rate from there
+SMALL_BATCH = 4  # rows a step; fewer make the gradient noisy
+SHORT = 200  # optimizer steps: a loss that is flat before may only be warming up
 FEW_STEPS = 20  # optimizer steps: fewer cannot have used the rate they were given, warmup included
 UNLEARNT = 1.5  # times chance
 HARDLY_FELL = 0.5  # of the first loss
@@ -118,14 +120,7 @@ def too_few_steps(e: Evidence) -> Finding | None:
         return None
     rows, batch = len(e.rows["train"]), e.config.training.per_device_train_batch_size
     accumulation = e.config.training.trl_fields.get("gradient_accumulation_steps", 1)
-    wanted = 3 * FEW_STEPS
-    if accumulation > 1 and math.ceil(rows / batch) * e.config.training.num_train_epochs >= wanted / 2:
-        values = {"training__gradient_accumulation_steps": 1}
-    else:
-        epochs = max(3, math.ceil(wanted / max(1, math.ceil(rows / (batch * accumulation)))))
-        values = {"training__num_train_epochs": min(epochs, 20)}
-        if accumulation > 1 and epochs > 20:
-            values = {"training__gradient_accumulation_steps": 1}
+    values = _more_steps(rows, batch, accumulation, e.config.training.num_train_epochs)
     hypothesis = f"{e.steps} optimizer steps are too few to learn anything"
     return Finding(
         code="too_few_steps",
@@ -242,7 +237,8 @@ def underfitting(e: Evidence) -> Finding | None:
         return None
     right = float(np.mean([row.is_right for row in e.trained]))
     last = e.last_loss
-    is_flat = last > 0.9 * _before_last(e.losses)
+    is_short = e.steps < SHORT or e.config.training.num_train_epochs < 3
+    is_flat = last > 0.9 * _before_last(e.losses) and not is_short
     if right > FITS_TRAIN or last < 0.5 * e.chance_loss or not _is_disappointing(e):
         return None
     values, what = _more_capacity(e) if is_flat else _more_epochs(e)
@@ -250,7 +246,7 @@ def underfitting(e: Evidence) -> Finding | None:
         code="underfitting",
         confidence="medium",
         message=f"the run answers {percent(right)} of its own training rows right, and the training loss "
-        + ("has stopped falling" if is_flat else "is still falling"),
+        + ("has stopped falling" if is_flat else f"stands at {last:.2f} after {e.steps} steps"),
         evidence={"right_on_train": round(right, 3), "last_loss": last, "chance_loss": e.chance_loss},
         command=experiment(e.name, "capacity" if is_flat else "epochs", what, **values),
         expect=f"more than {percent(FITS_TRAIN)} of the training rows right, and a validation score that follows",
@@ -313,10 +309,20 @@ def _is_disappointing(e: Evidence) -> bool:
     return not any(c.against == "tfidf_logreg" and c.verdict == "better" for c in e.metrics.comparisons)
 
 
+def _more_steps(rows: int, batch: int, accumulation: int, epochs: float) -> dict[str, int]:
+    """Smaller batches where they give enough steps or are very large, otherwise more epochs: one of the two."""
+    wanted = 3 * FEW_STEPS
+    if batch * accumulation > SMALL_BATCH and rows * epochs / SMALL_BATCH >= FEW_STEPS:
+        size = max(SMALL_BATCH, min(batch, int(rows * epochs / wanted)))
+        return {"training__per_device_train_batch_size": size, "training__gradient_accumulation_steps": 1}
+    per_epoch = math.ceil(rows / (batch * accumulation))
+    return {"training__num_train_epochs": max(3, math.ceil(wanted / per_epoch))}
+
+
 def _more_epochs(e: Evidence) -> tuple[dict[str, float], str]:
     epochs = e.config.training.num_train_epochs
-    more = int(epochs * 2) if epochs >= 1 else 2
-    return {"training__num_train_epochs": more}, f"after {epochs:g} epochs the training loss is still falling"
+    more = max(3, int(epochs * 2))
+    return {"training__num_train_epochs": more}, f"{epochs:g} epochs ({e.steps} steps) were too few to fit the rows"
 
 
 def _more_capacity(e: Evidence) -> tuple[dict[str, float | str], str]:
