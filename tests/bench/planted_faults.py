@@ -291,7 +291,7 @@ def cases(args: argparse.Namespace) -> dict[str, Callable[[], Plan]]:
     }
     films = lambda seed, **more: healthy(reviews(args.reviews, {"imdb": "film"}), FILMS, seed, **more)  # noqa: E731
     places = lambda seed, **more: healthy(reviews(args.reviews, {"yelp": "restaurant"}), PRODUCTS, seed, **more)  # noqa: E731
-    make = sets[args.set]
+    make = sets["judged" if args.set == "fresh" else args.set]
     found: dict[str, Callable[[], Plan]] = {}
     for name, (fault, _) in FAULTS.items():
 
@@ -304,6 +304,14 @@ def cases(args: argparse.Namespace) -> dict[str, Callable[[], Plan]]:
         found[name] = planted
     if args.set == "calibration":
         found |= {"healthy-1": make, "healthy-2": lambda: make(11), "healthy-3": lambda: make(12, learning_rate=5e-4)}
+    elif args.set == "fresh":  # healthy runs alone, for a rule that was changed after `judged` had been seen
+        found = {
+            "healthy-1": lambda: sets["judged"](31),
+            "healthy-2": lambda: sets["judged"](32, num_train_epochs=4),
+            "healthy-3": lambda: films(33),
+            "healthy-4": lambda: films(34, learning_rate=5e-4),
+            "healthy-5": lambda: places(35),
+        }
     else:
         found |= {
             "healthy-1": make,
@@ -440,7 +448,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("action", choices=("plant", "judge"))
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--set", choices=("calibration", "judged"), default="calibration")
+    parser.add_argument("--set", choices=("calibration", "judged", "fresh"), default="calibration")
     parser.add_argument("--reviews", type=Path)
     parser.add_argument("--entities", type=Path)
     parser.add_argument("--worker", default="0/1")

@@ -44,7 +44,10 @@ SYMPTOMS: tuple[Callable[[Evidence], Finding | None], ...] = (
     rules_answers.below_tfidf,
 )
 # A finding that says nothing new where one of these is the cause.
-EXPLAINED_BY = {"label_noise": {"no_signal", "texts_truncated", "label_never_trained", "split_shift"}}
+EXPLAINED_BY = {
+    "label_noise": {"no_signal", "texts_truncated", "label_never_trained", "split_shift"},
+    "learning_rate_too_low": {"base_model_unfit"},
+}
 NO_LATER_EVIDENCE = {"loss_is_nan", "run_not_finished", "template_changed"}  # nothing after them means anything
 
 
