@@ -137,13 +137,16 @@ def test_the_readmes_show_what_was_measured_and_nothing_else():
 
 def test_the_readme_says_what_the_planted_faults_gave_and_nothing_else():
     """tests/bench/planted_faults.py judge --keep writes the result."""
-    found = json.loads((BUNDLE / "tests/bench/results/planted_faults.json").read_text(encoding="utf-8"))["judged"]
+    results = json.loads((BUNDLE / "tests/bench/results/planted_faults.json").read_text(encoding="utf-8"))
+    found, fresh = results["judged"], results["fresh"]
     cases = found["cases"].values()
     n_right = sum(case["right"] for case in cases if case["expected"])
     n_silent = sum(not case["named_first"] for case in cases if not case["expected"])
     assert (n_right, n_silent) == (found["n_named_first"], found["n_without_alarm"])
     text = " ".join((BUNDLE / "README.md").read_text(encoding="utf-8").split())
     assert f"was named first in {n_right} of {found['n_faults']}, and {n_silent} of {found['n_healthy']}" in text
+    silent = sum(not case["named_first"] for case in fresh["cases"].values())
+    assert f"{silent} of {len(fresh['cases'])} further healthy runs were silent" in text
 
 
 def test_the_contract_page_names_every_room_of_tasklib_and_what_stands_outside():

@@ -392,7 +392,7 @@ def test_a_sheet_without_answers_or_without_its_columns_is_refused(task):
     assert task.run(SCRIPT, "merge").problems("not_a_sheet")
     refused = task.run(SCRIPT, "suggest")
     assert (refused.code, refused.problems("sheet_not_merged") != []) == (2, True)
-    assert task.run(SCRIPT, "merge", "none.csv").code == 3
+    assert task.run(SCRIPT, "merge", "none.csv").code == 4
 
 
 def test_a_label_that_somebody_else_changed_meanwhile_is_not_overwritten(task):

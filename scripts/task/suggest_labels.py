@@ -234,6 +234,11 @@ def merge(args: argparse.Namespace, paths: Any, definition: Any) -> Summary:
     usual = check_sheet.sheet_file(paths)
     sheet = args.file or usual
     shown = paths.shown(sheet)
+    if not sheet.is_file():
+        hint = "scripts/suggest_labels.py suggest writes one; a FILE is looked for from the current folder"
+        problem = Problem(code="no_sheet", message=f"there is no sheet {shown}", file=shown, hint=hint)
+        after = "uv run python scripts/suggest_labels.py suggest"
+        raise TaskError(cli.ExitCode.PREREQUISITE, [problem], next=after)
     rows, problems = check_sheet.read(sheet, shown)
     if problems:
         raise TaskError(cli.ExitCode.DATA, problems)

@@ -255,8 +255,9 @@ def underfitting(e: Evidence) -> Finding | None:
 
 
 def overfitting(e: Evidence) -> Finding | None:
-    """Known by heart in training, far worse in validation, without a better moment to stop at, below the target."""
-    if not e.trained or e.metrics is None or not e.answered or not _is_disappointing(e):
+    """Known by heart in training, far worse in validation, without a better moment to stop at, and not good enough: a
+    gap alone is no fault, every model that fits its rows has one."""
+    if not e.trained or not e.answered or not _falls_short(e):
         return None
     right = float(np.mean([row.is_right for row in e.trained]))
     validated = float(np.mean([row.is_right for row in e.answered]))
@@ -298,13 +299,18 @@ def _largest_share(e: Evidence) -> float | None:
     return max(predicted.count(value) for value in set(predicted)) / len(predicted)
 
 
+def _falls_short(e: Evidence) -> bool:
+    """Below the target, or proven worse than TF-IDF."""
+    target, value = e.definition.evaluation.target, e.metrics.primary.value if e.metrics else None
+    misses = target is not None and (value is None or value < target)
+    return misses or any(c.against == "tfidf_logreg" and c.verdict == "worse" for c in e.metrics.comparisons)
+
+
 def _is_disappointing(e: Evidence) -> bool:
     """Below the target, or not proven better than TF-IDF."""
     if e.metrics is None:
         return True
-    target = e.definition.evaluation.target
-    value = e.metrics.primary.value
-    if target is not None and (value is None or value < target):
+    if _falls_short(e):
         return True
     return not any(c.against == "tfidf_logreg" and c.verdict == "better" for c in e.metrics.comparisons)
 
