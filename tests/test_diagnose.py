@@ -200,7 +200,7 @@ FAULTS: dict[str, tuple[Callable[[Rows], dict[str, Any]], str]] = {
     "two classes merged in train": (merged, "label_never_trained"),
     "near copies across the splits": (copied, "leakage"),
     "a shifted validation split": (shifted, "split_shift"),
-    "a validation split of other label shares": (other_shares, "split_shift"),
+    "a validation split of other label shares": (other_shares, "label_shift"),
     "repeated training rows": (repeated, "repeated_rows"),
     "texts that say nothing": (noise, "no_signal"),
     "a tiny validation split": (few_rows, "too_few_rows_to_tell"),

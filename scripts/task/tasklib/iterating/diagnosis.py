@@ -32,6 +32,7 @@ RULES: tuple[Callable[[Evidence], Finding | None], ...] = (
     rules_training.too_many_epochs,
     rules_data.label_noise_found,
     rules_data.class_imbalance,
+    rules_data.label_shift,
     rules_answers.parse_failures,
     rules_answers.too_few_rows_to_tell,
     rules_answers.seeds_differ,
@@ -47,6 +48,7 @@ SYMPTOMS: tuple[Callable[[Evidence], Finding | None], ...] = (
 EXPLAINED_BY = {
     "label_noise": {"no_signal", "texts_truncated", "label_never_trained", "split_shift"},
     "learning_rate_too_low": {"base_model_unfit"},
+    "label_shift": {"class_imbalance", "label_never_trained"},
 }
 NO_LATER_EVIDENCE = {"loss_is_nan", "run_not_finished", "template_changed"}  # nothing after them means anything
 

@@ -132,7 +132,7 @@ def repeated_rows(e: Evidence) -> Finding | None:
 
 
 def split_shift(e: Evidence) -> Finding | None:
-    """Texts of validation or test that a classifier tells from those of train, or other shares of the labels.
+    """Texts of validation or test that a classifier tells from those of train.
 
     Classifier two-sample test (Lopez-Paz & Oquab 2017), by the area under its ROC curve. Only texts are looked at, so
     that nothing is learnt from the test labels. Copies in train are counted once.
@@ -142,24 +142,18 @@ def split_shift(e: Evidence) -> Finding | None:
         for split in ("validation", "test")
         if len(e.rows.get(split, ())) >= ENOUGH_ROWS
     }
-    if not areas:
+    split = max(areas, key=lambda name: areas[name], default="")
+    if not split or areas[split] < SHIFTED:
         return None
-    split = max(areas, key=lambda name: areas[name])
-    area, (distance, label) = areas[split], _label_distance(e)
-    signs = []
-    if area >= SHIFTED:
-        signs.append(f"a simple classifier tells {split} texts from training texts (area under the curve {area:.2f})")
-        signs += _signs(e, split)
-    if distance >= OTHER_LABELS:
-        signs.append(f"the shares of the labels in validation are others, most for {label!r}")
-    if not signs:
-        return None
+    area = areas[split]
+    signs = [f"a simple classifier tells {split} texts from training texts (area under the curve {area:.2f})"]
+    signs += _signs(e, split)
     hypothesis = f"train and {split} rows were of different kinds"
     return Finding(
         code="split_shift",
         confidence="high",
         message="; ".join(signs),
-        evidence={"split": split, "area_under_curve": round(area, 3), "label_distance": round(distance, 3)},
+        evidence={"split": split, "area_under_curve": round(area, 3)},
         rows=[_place(row) for row in e.rows[split][:5]],
         first="if both kinds will come in use, name all files under data.files.all, so that each split gets some of "
         f"both; if only the kind of {split} will come, label such texts for train. Then {CONVERT}:",
@@ -293,6 +287,25 @@ def _separability(ours: list[str], theirs: list[str]) -> float:
     )
     found = cross_val_predict(pipeline, texts, sides, cv=5, method="predict_proba")[:, 1]
     return float(roc_auc_score(sides, found))
+
+
+def label_shift(e: Evidence) -> Finding | None:
+    """Labels that are much more frequent in one of train and validation than in the other, none of them rare."""
+    distance, label = _label_distance(e)
+    if distance < OTHER_LABELS:
+        return None
+    hypothesis = "train and validation had other shares of the labels"
+    return Finding(
+        code="label_shift",
+        confidence="medium",
+        message=f"the shares of the labels in train and validation differ by {percent(distance)} (total variation), "
+        f"most for {label!r}",
+        evidence={"label_distance": round(distance, 3), "label": label},
+        first="draw train and validation from one pool (data.files.all), or label more rows of the labels that are "
+        f"rarer in train than they will be in use, then {CONVERT}:",
+        command=experiment(e.name, "same-shares", hypothesis),
+        expect="a score that does not depend on which split is looked at",
+    )
 
 
 def _label_distance(e: Evidence) -> tuple[float, str]:
