@@ -46,7 +46,7 @@ SYMPTOMS: tuple[Callable[[Evidence], Finding | None], ...] = (
 )
 # A finding that says nothing new where one of these is the cause.
 EXPLAINED_BY = {
-    "label_noise": {"no_signal", "texts_truncated", "label_never_trained", "split_shift"},
+    "label_noise": {"no_signal", "texts_truncated", "label_never_trained", "split_shift", "base_model_unfit"},
     "learning_rate_too_low": {"base_model_unfit"},
     "label_shift": {"class_imbalance", "label_never_trained"},
 }
