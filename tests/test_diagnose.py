@@ -397,6 +397,18 @@ def test_test_labels_are_never_read_for_a_diagnosis(healthy, tmp_path):
     assert diagnosis.findings(gathered) == diagnosis.findings(other)
 
 
+def test_a_proposed_name_is_one_that_no_run_has(base, tmp_path):
+    rows = make_rows(1)
+    task = make(tmp_path / "task", base, rows, **one_batch(rows))
+    run(task)
+    for _ in range(2):  # the same proposal again, after the first was made by hand with another value
+        words = shlex.split(diagnosed(task)[0]["command"])
+        name = words[words.index("--name") + 1]
+        assert not (task.folder / "configs" / f"{name}.yaml").exists()
+        task.write_config(name)
+    assert name.endswith("-2")
+
+
 def test_a_run_that_was_never_started_is_a_missing_prerequisite_with_its_command(healthy):
     outcome = healthy.run("diagnose.py", "--config", "configs/nothing.yaml")
     assert outcome.code == 4 and outcome.summary["errors"][0]["code"] == "no_run"

@@ -25,7 +25,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,6 @@ class Plan:
     dice: random.Random
     after: Callable[[Path], None] | None = None
     may_fail: bool = False
-    notes: dict[str, Any] = field(default_factory=dict)
 
 
 # ---- data -----------------------------------------------------------------------------------------------------------
@@ -128,7 +127,6 @@ def labels_flipped(plan: Plan) -> None:
     labels = plan.definition["task"]["labels"]
     for rows in plan.rows.values():
         for row in plan.dice.sample(rows, len(rows) // 5):
-            row["planted"] = "flipped"
             row["label"] = plan.dice.choice([label for label in labels if label != row["label"]])
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from tasklib import files
 from tasklib.iterating import rules_answers, rules_data, rules_training
 from tasklib.iterating.evidence import Evidence
-from tasklib.iterating.findings import Finding, Option, experiment, script
+from tasklib.iterating.findings import Finding, Option, experiment, script, suggest_labels
 
 # In the order in which a practitioner asks: what makes all other evidence meaningless comes first, and a cause before
 # what it causes. A fault high in the list is named first even where it has raised others below it.
@@ -76,7 +76,7 @@ def options(e: Evidence) -> list[Option]:
     found = [
         Option(
             message="more and better rows help most: check doubtful labels, label texts that the run is unsure of",
-            command=script("suggest_labels.py", e.name).replace(".py --", ".py suggest --"),
+            command=suggest_labels(e.name),
         ),
         Option(
             message="a small search around the learning rate; expect little from it",
@@ -85,7 +85,7 @@ def options(e: Evidence) -> list[Option]:
         ),
         Option(
             message="a larger base model: more memory and time, often a few points",
-            command=experiment(e.name, "larger", "a larger base model knows more", base_model__id="Qwen/Qwen3-1.7B"),
+            command=experiment(e, "larger", "a larger base model knows more", base_model__id="Qwen/Qwen3-1.7B"),
         ),
     ]
     if e.metrics.seeds is None:

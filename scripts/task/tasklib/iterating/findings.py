@@ -7,7 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from tasklib.iterating.evidence import Evidence
+
 Confidence = Literal["high", "medium", "low"]
+MAX_NAME = 56  # characters of a proposed name, of the 64 that new_experiment.py allows
 MAX_ROWS = 20  # rows named by a finding
 
 
@@ -37,10 +40,15 @@ class Option:
     search: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
-def experiment(parent: str, name: str, hypothesis: str, **values: Any) -> str:
+def experiment(e: Evidence, name: str, hypothesis: str, **values: Any) -> str:
     """The literal new_experiment.py command; `values` are key paths with `__` for the dot. Without values the data are
-    what changes."""
-    words = ["uv", "run", "python", "scripts/new_experiment.py", "--from", parent, "--name", f"{parent}-{name}"]
+    what changes. The name is one that no run has yet, so that the command can be given as it stands."""
+    base = name = f"{e.name}-{name}"[:MAX_NAME]
+    n = 1
+    while (e.paths.root / "configs" / f"{name}.yaml").exists() or e.paths.run(name).exists():
+        n += 1
+        name = f"{base}-{n}"
+    words = ["uv", "run", "python", "scripts/new_experiment.py", "--from", e.name, "--name", name]
     words += ["--hypothesis", hypothesis]
     for key, value in values.items():
         shown = f"{value:.3g}" if isinstance(value, float) else str(value)
@@ -51,6 +59,13 @@ def experiment(parent: str, name: str, hypothesis: str, **values: Any) -> str:
 def script(name: str, run: str, *more: str) -> str:
     """A literal command for one of the task's scripts and a run's config."""
     return shlex.join(["uv", "run", "python", f"scripts/{name}", "--config", f"configs/{run}.yaml", *more])
+
+
+def suggest_labels(run: str) -> str:
+    """The literal command that writes the sheet of doubtful rows."""
+    return shlex.join(
+        ["uv", "run", "python", "scripts/suggest_labels.py", "suggest", "--config", f"configs/{run}.yaml"]
+    )
 
 
 def percent(share: float) -> str:

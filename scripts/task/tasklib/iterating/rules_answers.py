@@ -56,7 +56,7 @@ def parse_failures(e: Evidence) -> Finding | None:
         rows=[row.place for row in rows[:MAX_ROWS]],
         first="evaluation.decoding: score compares the labels themselves and cannot fail in this way; if free text "
         "must be generated:",
-        command=experiment(e.name, "epochs", hypothesis, training__num_train_epochs=epochs),
+        command=experiment(e, "epochs", hypothesis, training__num_train_epochs=epochs),
         expect="a parse_rate of 1.0",
     )
 
@@ -110,7 +110,7 @@ def too_few_rows_to_tell(e: Evidence) -> Finding | None:
         evidence={"n_rows": e.metrics.n_rows, "half_width": round(half, 3), "rows_needed": needed},
         first="give validation more rows (data.split.validation, or more rows in its file), then "
         "uv run python scripts/02_convert_format.py:",
-        command=experiment(e.name, "more-rows", hypothesis),
+        command=experiment(e, "more-rows", hypothesis),
         expect=f"an interval of about ±{WANTED_HALF_WIDTH}: only then can changes be told apart",
     )
 
@@ -139,7 +139,7 @@ def confused_labels(e: Evidence) -> Finding | None:
         first="read these rows. If people cannot tell the two apart either, merge the labels; else write the "
         "difference into task.label_definitions and prompt.instruction, and check the rows' labels "
         "(scripts/suggest_labels.py):",
-        command=experiment(e.name, "label-definitions", hypothesis),
+        command=experiment(e, "label-definitions", hypothesis),
         expect=f"fewer than {n} such rows; compare_runs.py shows which were mended",
     )
 
@@ -159,7 +159,7 @@ def below_tfidf(e: Evidence) -> Finding | None:
         "words alone say more than the run has learnt",
         evidence={"delta": ours.delta, "p_value_holm": ours.p_value_holm},
         first="ask whether fine-tuning is needed at all: TF-IDF is free and fast; if it is:",
-        command=experiment(e.name, "base", hypothesis, base_model__id="Qwen/Qwen3-0.6B"),
+        command=experiment(e, "base", hypothesis, base_model__id="Qwen/Qwen3-0.6B"),
         expect="a score above TF-IDF on the same rows, by the paired test",
     )
 

@@ -10,7 +10,7 @@ import numpy as np
 from tasklib.data import text_faults
 from tasklib.iterating import label_noise
 from tasklib.iterating.evidence import Answered, Evidence
-from tasklib.iterating.findings import MAX_ROWS, Finding, experiment, percent, script
+from tasklib.iterating.findings import MAX_ROWS, Finding, experiment, percent, suggest_labels
 
 LEAKED = 0.05  # share of the validation rows with a near copy in train
 ENOUGH_ROWS = 20  # rows of a split below which its distribution says nothing
@@ -48,7 +48,7 @@ def leakage(e: Evidence) -> Finding | None:
         rows=rows,
         first="name all files under data.files.all in task_definition.yaml, so that near copies are kept on one side, "
         f"then {CONVERT}:",
-        command=experiment(e.name, "no-leak", hypothesis),
+        command=experiment(e, "no-leak", hypothesis),
         expect=f"an honest score near {unseen:.2f} accuracy; it will be lower, and it will hold on new texts",
     )
 
@@ -72,7 +72,7 @@ def label_never_trained(e: Evidence) -> Finding | None:
         rows=[_place(row) for row in e.rows["validation"] if label in e.module.strata(e.record_of(row))][:MAX_ROWS],
         first=f"look how the training file came by its labels: rows of {label!r} are probably written as "
         f"{instead!r}. Mend them in a new file, name it in data.files, then {CONVERT}:",
-        command=experiment(e.name, "labels-mended", hypothesis),
+        command=experiment(e, "labels-mended", hypothesis),
         expect=f"recall of {label!r} above 0, and a higher precision of {instead!r}",
     )
 
@@ -99,7 +99,7 @@ def texts_truncated(e: Evidence) -> Finding | None:
         message=f"{n_cut} of {n_rows} training texts are cut by prompt.shorten to fit training.max_length {limit}; "
         f"they lose about {percent(min(lost, 1))} of their tokens",
         evidence={"n_shortened": n_cut, "n_rows": n_rows, "max_length": limit, "p99_tokens": wanted},
-        command=experiment(e.name, "longer", hypothesis, training__max_length=wanted),
+        command=experiment(e, "longer", hypothesis, training__max_length=wanted),
         expect="no text is cut (n_shortened 0); memory and time grow with the length",
         search={"training.max_length": {"choices": sorted({(limit + wanted) // 2, wanted})}},
     )
@@ -126,7 +126,7 @@ def repeated_rows(e: Evidence) -> Finding | None:
         evidence={"n_copies": n_copies, "n_rows": len(keys), "most_copies": most},
         rows=[_place(row) for row in examples][:MAX_ROWS],
         first=f"write the training file again with each text once, name it in data.files, then {CONVERT}:",
-        command=experiment(e.name, "unique-rows", hypothesis),
+        command=experiment(e, "unique-rows", hypothesis),
         expect="as good a score in less time, and probabilities that follow the true shares of the labels",
     )
 
@@ -157,7 +157,7 @@ def split_shift(e: Evidence) -> Finding | None:
         rows=[_place(row) for row in e.rows[split][:5]],
         first="if both kinds will come in use, name all files under data.files.all, so that each split gets some of "
         f"both; if only the kind of {split} will come, label such texts for train. Then {CONVERT}:",
-        command=experiment(e.name, "same-kind", hypothesis),
+        command=experiment(e, "same-kind", hypothesis),
         expect=f"an area near 0.5, and a {split} score nearer to that on rows of train's kind",
     )
 
@@ -181,7 +181,7 @@ def no_signal(e: Evidence) -> Finding | None:
         rows=[row.place for row in e.answered if not row.is_right][:5],
         first="read ten rows: can a person tell the label from this text? Check that data.fields.text names the right "
         f"column and that labels were not shifted against texts; mend the data, then {CONVERT}:",
-        command=experiment(e.name, "right-texts", hypothesis),
+        command=experiment(e, "right-texts", hypothesis),
         expect="a TF-IDF baseline clearly above the majority before anything is trained again",
     )
 
@@ -215,9 +215,9 @@ def label_noise_found(e: Evidence) -> Finding | None:
         f"on them, and {len(suspects)} of {len(scored)} validation labels look wrong; most: {shown}",
         evidence={"share_in_train": round(share, 3), "share_in_validation": round(in_validation, 3)},
         rows=rows[:MAX_ROWS],
-        first=f"check those rows: {script('suggest_labels.py', e.name).replace('.py --', '.py suggest --')}, fill "
+        first=f"check those rows: {suggest_labels(e.name)}, fill "
         f"checked_label, uv run python scripts/suggest_labels.py merge, then {CONVERT}:",
-        command=experiment(e.name, "labels-checked", hypothesis),
+        command=experiment(e, "labels-checked", hypothesis),
         expect=f"up to {in_validation:.2f} more accuracy on validation once its own labels are right",
     )
 
@@ -253,7 +253,7 @@ def class_imbalance(e: Evidence) -> Finding | None:
         first=f"more rows of {label!r} help most (scripts/suggest_labels.py suggest --pool FILE); without them:"
         if n < 10
         else None,
-        command=experiment(e.name, "balanced", hypothesis, imbalance__sampling="class_balanced"),
+        command=experiment(e, "balanced", hypothesis, imbalance__sampling="class_balanced"),
         expect=f"a higher recall of {label!r}, a somewhat lower precision of it; macro-F1 says whether it pays",
         search={"imbalance.sampling": {"choices": ["natural", "class_balanced"]}},
     )
@@ -303,7 +303,7 @@ def label_shift(e: Evidence) -> Finding | None:
         evidence={"label_distance": round(distance, 3), "label": label},
         first="draw train and validation from one pool (data.files.all), or label more rows of the labels that are "
         f"rarer in train than they will be in use, then {CONVERT}:",
-        command=experiment(e.name, "same-shares", hypothesis),
+        command=experiment(e, "same-shares", hypothesis),
         expect="a score that does not depend on which split is looked at",
     )
 

@@ -63,7 +63,7 @@ def loss_is_nan(e: Evidence) -> Finding | None:
         confidence="high",
         message=f"at step {line['step']} {line['message']}: nothing was learnt",
         evidence={"step": line["step"], "learning_rate": rate, "dtype": e.config.base_model.dtype},
-        command=experiment(e.name, "lr", hypothesis, training__learning_rate=better),
+        command=experiment(e, "lr", hypothesis, training__learning_rate=better),
         expect="a loss that stays a number and falls; if it does not, base_model.dtype bfloat16 instead of float16",
         search={"training.learning_rate": _around(better)},
     )
@@ -107,7 +107,7 @@ def learning_rate_too_high(e: Evidence) -> Finding | None:
         + (f"; it rose to {max(_smooth(losses)):.2f} on the way" if has_jumped else "")
         + (f"; {percent(share)} of the validation rows get one and the same answer" if share else ""),
         evidence={"learning_rate": rate, "first_loss": first, "last_loss": last, "chance_loss": e.chance_loss},
-        command=experiment(e.name, "lr", hypothesis, training__learning_rate=better),
+        command=experiment(e, "lr", hypothesis, training__learning_rate=better),
         expect=f"a training loss well below {e.chance_loss:.2f} nats a token, and answers of every label",
         search={"training.learning_rate": _around(better)},
     )
@@ -128,7 +128,7 @@ def too_few_steps(e: Evidence) -> Finding | None:
         message=f"{e.steps} optimizer step{'s' if e.steps != 1 else ''} on {rows} rows ({batch} x {accumulation} rows "
         f"a step): the training loss still stands at {e.last_loss:.2f}",
         evidence={"steps": e.steps, "rows": rows, "last_loss": e.last_loss, "chance_loss": e.chance_loss},
-        command=experiment(e.name, "more-steps", hypothesis, **values),
+        command=experiment(e, "more-steps", hypothesis, **values),
         expect=f"a training loss below {e.chance_loss:.2f} nats a token",
         search={"training.num_train_epochs": {"choices": [3, 5, 8]}},
     )
@@ -152,7 +152,7 @@ def learning_rate_too_low(e: Evidence) -> Finding | None:
         message=f"in {e.steps} steps the training loss fell from {first:.2f} to {last:.2f} only; "
         f"guessing among the labels gives {e.chance_loss:.2f}",
         evidence={"learning_rate": rate, "steps": e.steps, "first_loss": first, "last_loss": last},
-        command=experiment(e.name, "lr", hypothesis, training__learning_rate=better),
+        command=experiment(e, "lr", hypothesis, training__learning_rate=better),
         expect=f"a training loss below {e.chance_loss:.2f} nats a token",
         search={"training.learning_rate": _around(better)},
     )
@@ -180,7 +180,7 @@ def too_many_epochs(e: Evidence) -> Finding | None:
             "last_epoch": last_epoch,
             "last_eval_loss": last,
         },
-        command=experiment(e.name, "epochs", hypothesis, training__num_train_epochs=epochs),
+        command=experiment(e, "epochs", hypothesis, training__num_train_epochs=epochs),
         expect="a validation loss near the lowest one in a fraction of the time, better calibrated probabilities, and "
         "a score that is not worse",
         search={"training.num_train_epochs": {"choices": sorted({epochs, epochs + 1, epochs + 2})}},
@@ -198,7 +198,7 @@ def base_model_unfit(e: Evidence) -> Finding | None:
         confidence="high",
         message=message,
         evidence={"base_model": e.config.base_model.id, **evidence},
-        command=experiment(e.name, "base", hypothesis, base_model__id="Qwen/Qwen3-0.6B"),
+        command=experiment(e, "base", hypothesis, base_model__id="Qwen/Qwen3-0.6B"),
         expect="a first training loss far below that of guessing, about 0.6 to 0.8 tokens for each Chinese character, "
         "a score above TF-IDF",
     )
@@ -248,7 +248,7 @@ def underfitting(e: Evidence) -> Finding | None:
         message=f"the run answers {percent(right)} of its own training rows right, and the training loss "
         + ("has stopped falling" if is_flat else f"stands at {last:.2f} after {e.steps} steps"),
         evidence={"right_on_train": round(right, 3), "last_loss": last, "chance_loss": e.chance_loss},
-        command=experiment(e.name, "capacity" if is_flat else "epochs", what, **values),
+        command=experiment(e, "capacity" if is_flat else "epochs", what, **values),
         expect=f"more than {percent(FITS_TRAIN)} of the training rows right, and a validation score that follows",
         search={"training.learning_rate": _around(e.config.training.learning_rate)},
     )
@@ -273,7 +273,7 @@ def overfitting(e: Evidence) -> Finding | None:
         confidence="medium",
         message=f"{percent(right)} of the training rows and {percent(validated)} of the validation rows are right",
         evidence={"right_on_train": round(right, 3), "right_on_validation": round(validated, 3)},
-        command=experiment(e.name, "regularised", hypothesis, **values),
+        command=experiment(e, "regularised", hypothesis, **values),
         expect="a smaller gap; more labelled rows help more than any setting (scripts/suggest_labels.py)",
     )
 
@@ -301,7 +301,7 @@ def _largest_share(e: Evidence) -> float | None:
 
 def _falls_short(e: Evidence) -> bool:
     """Below the target, or proven worse than TF-IDF."""
-    target, value = e.definition.evaluation.target, e.metrics.primary.value if e.metrics else None
+    target, value = e.definition.evaluation.target, e.metrics.primary.value
     misses = target is not None and (value is None or value < target)
     return misses or any(c.against == "tfidf_logreg" and c.verdict == "worse" for c in e.metrics.comparisons)
 
