@@ -75,12 +75,7 @@ def label_with(args: argparse.Namespace) -> Summary:
     if args.action is None:
         raise cli.UsageError("say what to do: propose or accept")
     own, others = (PROPOSE, ACCEPT) if args.action == "propose" else (ACCEPT, PROPOSE)
-    if wrong := [name for name in others if getattr(args, name) is not None]:
-        flag = "--" + wrong[0].replace("_", "-")
-        raise cli.UsageError(f"{flag} has no meaning for {args.action}")
-    for name, default in own.items():
-        if getattr(args, name) is None:
-            setattr(args, name, default)
+    cli.take_flags(args, own, others)
     if args.input is None:
         raise cli.UsageError(f"{args.action} needs --input FILE")
     definition = schema.load_definition(paths.definition)

@@ -66,12 +66,7 @@ def suggest_labels(args: argparse.Namespace) -> Summary:
     if args.action is None:
         raise cli.UsageError("say what to do: suggest or merge")
     own, others = (SUGGEST, MERGE) if args.action == "suggest" else (MERGE, SUGGEST)
-    if wrong := [name for name in others if getattr(args, name) is not None]:
-        shown = "FILE" if wrong[0] == "file" else f"--{wrong[0]}"
-        raise cli.UsageError(f"{shown} has no meaning for {args.action}")
-    for name, default in own.items():
-        if getattr(args, name) is None:
-            setattr(args, name, default)
+    cli.take_flags(args, own, others)
     definition = schema.load_definition(paths.definition)
     return (suggest if args.action == "suggest" else merge)(args, paths, definition)
 

@@ -15,9 +15,9 @@ import shlex
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, NoReturn
+from typing import IO, Any, NoReturn
 
 from tasklib.exit_codes import EXIT_CODE_HELP, ExitCode
 from tasklib.files import to_json
@@ -78,6 +78,17 @@ def add_set_flag(parser: Parser, what: str) -> None:
     """Adds --set KEY=VALUE; `args.overrides` has them in order."""
     text = f"{what}, e.g. --set training.learning_rate=1e-4 (may repeat)"
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE", help=text)
+
+
+def take_flags(args: argparse.Namespace, own: Mapping[str, Any], others: Mapping[str, Any]) -> None:
+    """Sets the defaults of the flags of `args.action` (`own`: name -> default) and refuses those of other actions.
+    Flags of one action have the default None in the parser. Raises UsageError."""
+    if wrong := [name for name in others if getattr(args, name) is not None]:
+        flag = "FILE" if wrong[0] == "file" else "--" + wrong[0].replace("_", "-")
+        raise UsageError(f"{flag} has no meaning for {args.action}")
+    for name, default in own.items():
+        if getattr(args, name) is None:
+            setattr(args, name, default)
 
 
 def run_flags(args: argparse.Namespace) -> str:

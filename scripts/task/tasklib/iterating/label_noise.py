@@ -106,19 +106,6 @@ def issues(
     return [Issue(int(i), golds[i], labels[int(likeliest[i])], round(float(own[i]), 6)) for i in ranked]
 
 
-def noise_rate(golds: Sequence[str], probabilities: np.ndarray, labels: Sequence[str]) -> float | None:
-    """Estimated share of wrong labels in [0, 1], from the confident joint; None where all golds are equal.
-
-    A weak classifier makes the estimate too high: what it cannot tell apart looks like noise.
-    """
-    from cleanlab.count import estimate_joint
-
-    if len(set(golds)) < 2:
-        return None
-    given, scores = _as_cleanlab_wants(golds, probabilities, labels)
-    return float(np.clip(1 - np.trace(estimate_joint(given, scores)), 0, 1))
-
-
 def _as_cleanlab_wants(
     golds: Sequence[str], probabilities: np.ndarray, labels: Sequence[str]
 ) -> tuple[np.ndarray, np.ndarray]:
