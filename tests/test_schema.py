@@ -221,7 +221,7 @@ def test_a_field_of_peft_or_trl_passes_through_under_its_own_name():
 def test_a_loaded_document_cannot_be_changed():
     models = list(_models(definition())) + list(_models(config()))
     assert {type(model).__name__ for model in models} >= {
-        "PromptSpec", "SplitSpec", "DataSpec", "EvaluationSpec", "ComputeSpec", "HubSpec", "Options",
+        "PromptSpec", "SplitSpec", "DataSpec", "EvaluationSpec_classification", "ComputeSpec", "HubSpec", "Options",
         "BaseModelSpec", "AdapterSpec", "TrainingSpec", "GenerationSpec", "RunConfig", "TaskDefinition_classification",
     }  # fmt: skip
     for model in models:

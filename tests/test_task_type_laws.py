@@ -16,7 +16,6 @@ from tasklib import schema, task_types
 from tasklib.data import answers
 from tasklib.data.answers import Fault, Scores
 from tasklib.documents import parse_yaml
-from tasklib.scoring import baselines
 from tasklib.task_types import classification
 
 NAMES = task_types.names()
@@ -75,12 +74,12 @@ def test_a_task_type_offers_every_name_of_the_contract_with_a_docstring(module):
 
 @every_type
 def test_what_a_task_type_allows_is_known_to_the_rest_of_the_project(module):
-    fields = set(schema.RunConfig.model_fields["method"].annotation.__args__)
     decodings = set(schema.EvaluationSpec.model_fields["decoding"].annotation.__args__)
-    assert module.METHODS and set(module.METHODS) <= fields
+    assert module.METHODS and set(module.METHODS) <= set(schema.METHODS)
     assert module.DECODINGS and set(module.DECODINGS) <= decodings
     assert "score" not in module.DECODINGS or module.label_set(module.EXAMPLE_OPTIONS)
-    assert set(module.BASELINES) <= set(baselines.BY_NAME)
+    assert module.BASELINES and all(callable(baseline) for baseline in module.BASELINES.values())
+    assert module.FORMS and set(module.INPUT_FIELDS) <= set(module.FORMS[0].required)
     assert module.PRIMARY_METRIC in module.PRIMARY_METRICS
     assert set(module.INPUT_FIELDS) <= set(module.FIELDS) and module.INPUT_FIELDS
 

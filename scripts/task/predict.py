@@ -217,7 +217,7 @@ def _rows(args: argparse.Namespace, paths: Any, definition: Any) -> list[dict[st
         {
             "source": {"file": file, "line": line},
             "record": record.model_dump(),
-            "prompt": [*prefix, prompts.user_message(definition, record)],
+            "prompt": prompts.follow_up(prefix, definition, record),
         }
         for file, line, record in records
     ]

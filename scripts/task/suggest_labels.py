@@ -184,7 +184,7 @@ def _answered(paths: Any, definition: Any, config: Any, name: str, records: list
     train = conversion.load_split(paths, "train")
     shots = prompts.choose_shots(definition, [definition.task_type.Record(**row["record"]) for row in train])
     prefix = prompts.prefix_messages(definition, shots if definition.prompt.n_few_shot else [])
-    rows = [{"record": r.model_dump(), "prompt": [*prefix, prompts.user_message(definition, r)]} for r in records]
+    rows = [{"record": r.model_dump(), "prompt": prompts.follow_up(prefix, definition, r)} for r in records]
     conversations, _ = tokenized.fitted(tokenizer, definition, config, rows)
     model = models.load_trained(config, paths.run(name))
     prior = inference.prior(definition, config, train)

@@ -27,10 +27,13 @@ from tasklib import documents, task_types
 from tasklib.documents import Document, KeyPath, dotted
 from tasklib.exit_codes import ExitCode
 from tasklib.summary import Problem, TaskError
-from tasklib.upstream_fields import LORA_FIELDS, SFT_FIELDS
+from tasklib.upstream_fields import DPO_FIELDS, LORA_FIELDS, ORPO_FIELDS, SFT_FIELDS
 
 NAME_PATTERN = r"^[a-z0-9]+(-[a-z0-9]+)*$"
 SPLITS = ("train", "validation", "test")
+BASELINES_OF_MODELS = ("zero_shot", "few_shot", "previous_best")  # beside those of the task type
+METHODS = ("sft", "dpo", "orpo")
+TRL_FIELDS = {"sft": SFT_FIELDS, "dpo": DPO_FIELDS, "orpo": ORPO_FIELDS}
 NOT_FOR_DRAWING = ("group_by", "seed", "near_duplicates")  # keys of data.split that mean something without it too
 EARLY_STOPPING_FIELDS = {
     "early_stopping_patience",
@@ -131,16 +134,16 @@ class DataSpec(Strict):
 
 class EvaluationSpec(Strict):
     primary_metric: str | None = Field(None, description="null takes the task type's own")
-    decoding: Literal["score", "generate"] = Field(
-        "score", description="score: likelihood over the closed label set; generate: free text that is parsed"
+    decoding: Literal["score", "generate", "compare"] = Field(
+        "score",
+        description="score: likelihood over the closed label set; generate: free text that is parsed; compare: "
+        "likelihoods of each row's own answers",
     )
     target: float | None = Field(None, ge=0, le=1, description="the gate: primary metric to reach")
     n_few_shot: int = Field(
         4, ge=0, le=32, description="worked examples of the few_shot baseline; 0 leaves that baseline out"
     )
-    must_beat: list[Literal["majority", "tfidf_logreg", "zero_shot", "few_shot", "previous_best"]] = Field(
-        ["majority", "tfidf_logreg", "zero_shot"], description="the gate: what to beat by the paired test"
-    )
+    must_beat: list[str] = Field([], description="the gate: what to beat by the paired test")
 
 
 class ComputeSpec(Strict):
@@ -214,7 +217,7 @@ class AdapterSpec(BaseModel):
 
 
 class TrainingSpec(BaseModel):
-    """TRL's SFTConfig fields by their own names."""
+    """Fields of TRL's SFTConfig, DPOConfig or ORPOConfig by their own names."""
 
     model_config = ConfigDict(extra="allow", frozen=True, strict=True)
     num_train_epochs: float = Field(3, gt=0)
@@ -229,7 +232,7 @@ class TrainingSpec(BaseModel):
 
     @property
     def trl_fields(self) -> dict[str, Any]:
-        """What SFTConfig gets."""
+        """What TRL's config gets."""
         return self.model_dump(exclude=EARLY_STOPPING_FIELDS)
 
 
@@ -259,7 +262,11 @@ class RunConfig(Strict):
     parent: str | None = None
     hypothesis: str | None = None
     base_model: BaseModelSpec
-    method: Literal["sft"] = "sft"
+    method: Literal["sft", "dpo", "orpo"] = "sft"
+    start_from: str | None = Field(None, description="a finished run whose adapter (or model) this one goes on from")
+    preference_data: str | None = Field(
+        None, description="dpo, orpo: pairs of make_preferences.py; null where the task's own rows are pairs"
+    )
     adapter: AdapterSpec = AdapterSpec()
     training: TrainingSpec = TrainingSpec()
     imbalance: ImbalanceSpec = ImbalanceSpec()
@@ -275,6 +282,13 @@ TRAINING_DEFAULTS = {
     "save_strategy": "epoch",
     "save_total_limit": 2,  # the newest, to resume from, and the best or the one before
     "report_to": "none",
+}
+# A pair pushes the model away from an answer as well as towards one: with the learning rate of SFT it forgets to speak.
+# TRL's own examples take 5e-6 for DPO with LoRA (docs of DPOTrainer) and 8e-6 for ORPO (Hong et al. 2024, section 5.1).
+METHOD_DEFAULTS: dict[str, dict[str, Any]] = {
+    "sft": {},
+    "dpo": {"learning_rate": 5e-6},
+    "orpo": {"learning_rate": 8e-6},
 }
 
 # Keys that another key owns, or that must not come from a file: key -> what to write instead.
@@ -313,6 +327,10 @@ OWNED_TRAINING_FIELDS = {
     "packing_strategy": "rows are packed whole",
     "padding_free": "write training.packing",
     "truncation_mode": "an answer is never cut: raise training.max_length",
+    "max_completion_length": "an answer is never cut: raise training.max_length",
+    "is_encoder_decoder": "the script sets it",
+    "padding_value": "the model's own tokenizer is used",
+    "generate_during_eval": "run scripts/04_evaluate.py",
     "use_cpu": "hide the GPU with CUDA_VISIBLE_DEVICES= in the environment",
     "gradient_checkpointing": "write activation_checkpointing, its name since transformers 5",
     "gradient_checkpointing_kwargs": "write activation_checkpointing_kwargs, its name since transformers 5",
@@ -330,9 +348,30 @@ RENAMED_TRAINING_FIELDS = {
 
 @functools.cache
 def definition_model(task_type: str) -> type[TaskDefinition]:
-    """TaskDefinition with `task` as the Options model of one task type, so that errors keep their key path."""
-    options = task_types.load(task_type).Options
-    return create_model(f"TaskDefinition_{task_type}", __base__=TaskDefinition, task=(options, ...))
+    """TaskDefinition with `task` as the Options model of one task type, so that errors keep their key path, and with
+    that type's decodings and baselines."""
+    module, spec = task_types.load(task_type), evaluation_model(task_type)
+    fields: dict[str, Any] = {"task": (module.Options, ...), "evaluation": (spec, spec())}
+    return create_model(f"TaskDefinition_{task_type}", __base__=TaskDefinition, **fields)
+
+
+@functools.cache
+def evaluation_model(task_type: str) -> type[EvaluationSpec]:
+    """EvaluationSpec as a task type has it: its first decoding and its own baselines are the defaults."""
+    module = task_types.load(task_type)
+    names = (*module.BASELINES, *BASELINES_OF_MODELS)
+    fields: dict[str, Any] = {
+        "decoding": (Literal[module.DECODINGS], _with_default(EvaluationSpec, "decoding", module.DECODINGS[0])),
+        "must_beat": (
+            list[Literal[names]],
+            _with_default(EvaluationSpec, "must_beat", [*module.BASELINES, "zero_shot"]),
+        ),
+    }
+    return create_model(f"EvaluationSpec_{task_type}", __base__=EvaluationSpec, **fields)
+
+
+def _with_default(model: type[BaseModel], name: str, default: Any) -> Any:
+    return Field(default, description=model.model_fields[name].description)
 
 
 def load_definition(path: Path, shown_as: str = "task_definition.yaml") -> TaskDefinition:
@@ -378,7 +417,8 @@ def check_config(document: Document, overrides: Sequence[str] = ()) -> RunConfig
     adapter = config.adapter
     if adapter.type != "full":
         adapter = AdapterSpec(**{**LORA_DEFAULTS, **adapter.model_dump()})
-    training = TrainingSpec(**{**TRAINING_DEFAULTS, **config.training.model_dump()})
+    given = config.training.model_dump(exclude_unset=True)
+    training = TrainingSpec(**{**TRAINING_DEFAULTS, **METHOD_DEFAULTS[config.method], **given})
     return config.model_copy(update={"adapter": adapter, "training": training})
 
 
@@ -388,6 +428,23 @@ def require_trainable(definition: TaskDefinition, config: RunConfig, *, has_vali
 
     def refuse(code: str, message: str, field: str, hint: str) -> None:
         problems.append(Problem(code=code, message=message, field=field, hint=hint))
+
+    is_paired, has_pairs = config.method != "sft", "chosen" in definition.task_type.FIELDS
+    if config.method not in definition.task_type.METHODS:
+        hint = _legal(config.method, definition.task_type.METHODS)
+        refuse("illegal_value", f"task type {definition.task.type} has no method {config.method}", "method", hint)
+    if is_paired and not has_pairs and config.preference_data is None:
+        message, hint = f"method {config.method} learns from pairs of answers", "make them: scripts/make_preferences.py"
+        refuse("missing_key", message, "preference_data", hint)
+    if config.preference_data is not None and (not is_paired or has_pairs):
+        why = "the rows of this task are pairs already" if is_paired else "method sft learns from the task's own rows"
+        refuse("unused_key", why, "preference_data", "remove it")
+    if is_paired:
+        spec = config.imbalance
+        for key, is_set in (("sampling", spec.sampling != "natural"), ("label_weights", spec.label_weights)):
+            if is_set:
+                message = f"method {config.method} learns from pairs, which have no label to balance"
+                refuse("not_with_pairs", message, f"imbalance.{key}", "remove it")
 
     wanted = fields.get("metric_for_best_model")
     legal = ["eval_loss", *definition.task_type.PRIMARY_METRICS]
@@ -420,52 +477,55 @@ def _definition_problems(task_type: str, document: Document) -> list[Problem]:
     module, problems = task_types.load(task_type), []
     data, evaluation = (_mapping(document.data.get(key)) for key in ("data", "evaluation"))
     fields = _mapping(data.get("fields"))
-    for role in module.FIELDS if "fields" in data else ():
-        if role not in fields:
-            problems.append(
-                _problem(
-                    document,
-                    ("data", "fields"),
-                    "missing_field",
-                    f"data.fields has no {role!r}",
-                    f"add '{role}: <column in the raw file>'",
-                )
-            )
-    for role in fields:
-        if role not in module.FIELDS:
-            problems.append(
-                _problem(
-                    document,
-                    ("data", "fields", role),
-                    "unknown_key",
-                    f"{role!r} is no field of task type {task_type}",
-                    _legal(role, module.FIELDS),
-                )
-            )
+    problems += _field_problems(task_type, module.FORMS, fields, document) if "fields" in data else []
+    if _mapping(document.data.get("prompt")).get("shorten") and not module.MAY_SHORTEN:
+        message = f"a text of task type {task_type} may not be cut: its answer is about all of it"
+        hint = "remove it" + ("; long texts: task.windows" if "windows" in module.Options.model_fields else "")
+        problems.append(_problem(document, ("prompt", "shorten"), "illegal_value", message, hint))
+    if data.get("decisions") and "label" not in module.FIELDS:
+        message = f"task type {task_type} has no single label that a person could decide on"
+        problems.append(_problem(document, ("data", "decisions"), "illegal_value", message, "correct the raw rows"))
     if set(SPLITS) <= set(_mapping(data.get("files"))):
         message = "it does nothing: train, validation and test have files of their own"
         unused = [key for key in _mapping(data.get("split")) if key not in NOT_FOR_DRAWING]
         problems += [_problem(document, ("data", "split", key), "unused_key", message, "remove it") for key in unused]
-    for key, default, legal in (
-        ("primary_metric", module.PRIMARY_METRIC, module.PRIMARY_METRICS),
-        ("decoding", EvaluationSpec().decoding, module.DECODINGS),
-    ):
-        value = evaluation.get(key)
-        value = default if value is None else value
-        if value not in legal:
-            problems.append(
-                _problem(document, ("evaluation", key), "illegal_value", f"got {value!r}", _legal(str(value), legal))
-            )
+    metric = evaluation.get("primary_metric")
+    if metric is not None and metric not in module.PRIMARY_METRICS:
+        at, legal = ("evaluation", "primary_metric"), _legal(str(metric), module.PRIMARY_METRICS)
+        problems.append(_problem(document, at, "illegal_value", f"got {metric!r}", legal))
+    return problems
+
+
+def _field_problems(task_type: str, forms: Sequence[Any], fields: dict[str, Any], document: Document) -> list[Problem]:
+    """What keeps `data.fields` from being one of the forms of a task type; judged by the form that is nearest."""
+    form = max(
+        forms, key=lambda form: len({*form.required, *form.optional} & {*fields}) - len({*form.required} - {*fields})
+    )
+    known, problems = (*form.required, *form.optional), []
+    others = [" + ".join(other.required) for other in forms if other is not form]
+    instead = f"; or map {'; or '.join(others)}" if others else ""
+    for role in form.required:
+        if role not in fields:
+            message, hint = f"data.fields has no {role!r}", f"add '{role}: <column in the raw file>'{instead}"
+            problems.append(_problem(document, ("data", "fields"), "missing_field", message, hint))
+    for role in fields:
+        if role not in known:
+            message = f"{role!r} is no field of task type {task_type}"
+            if any(role in (*other.required, *other.optional) for other in forms):
+                message = f"{role!r} does not go together with {', '.join(r for r in fields if r in known)}"
+            hint = _legal(role, known) + instead
+            problems.append(_problem(document, ("data", "fields", role), "unknown_key", message, hint))
     return problems
 
 
 def _passthrough_problems(document: Document) -> list[Problem]:
     """Checks the keys that go to PEFT and TRL under their own names."""
-    problems = []
+    problems, method = [], document.data.get("method", "sft")
+    trl_fields = TRL_FIELDS.get(method if isinstance(method, str) else "", SFT_FIELDS)
     is_full = _mapping(document.data.get("adapter")).get("type") == "full"
     sections = (
         ("adapter", LORA_FIELDS, OWNED_ADAPTER_FIELDS, {}, set(AdapterSpec.model_fields)),
-        ("training", SFT_FIELDS, OWNED_TRAINING_FIELDS, RENAMED_TRAINING_FIELDS, EARLY_STOPPING_FIELDS),
+        ("training", trl_fields, OWNED_TRAINING_FIELDS, RENAMED_TRAINING_FIELDS, EARLY_STOPPING_FIELDS),
     )
     for section, fields, owned, renamed, own_keys in sections:
         values = document.data.get(section)
@@ -482,7 +542,10 @@ def _passthrough_problems(document: Document) -> list[Problem]:
                 problems.append(_problem(document, at, "renamed_key", f"{section}.{key} is gone", renamed[key]))
             elif key not in fields and key not in own_keys:
                 legal = [name for name in fields if name not in owned] + sorted(own_keys)
-                problems.append(_problem(document, at, "unknown_key", f"unknown key {key!r}", _nearest(key, legal)))
+                message, of_method = f"unknown key {key!r}", [m for m in METHODS if key in TRL_FIELDS[m]]
+                if section == "training" and of_method:
+                    message = f"{key!r} belongs to method {' and '.join(of_method)}, and this config has {method}"
+                problems.append(_problem(document, at, "unknown_key", message, _nearest(key, legal)))
             elif key in fields and not _has_kind(value, fields[key]):
                 problems.append(
                     _problem(

@@ -41,28 +41,47 @@ def answers(
     tokenizer: Any,
     conversations: Sequence[Conversation],
     prior: Prior | None = None,
+    *,
+    candidates: Sequence[Sequence[str]] | None = None,
 ) -> Answers:
     """Answers each conversation by the definition's decoding, in the order of length: yields each batch as it is done.
 
-    Under score, `prior` makes corrected probabilities of the likelihoods before the likeliest label is taken. Raises
+    Under compare, `candidates` holds the answers of each conversation whose likelihoods are the prediction. Under score, `prior` makes corrected probabilities of the likelihoods before the likeliest label is taken. Raises
     TaskError (exit 3) when a prompt is longer than the model's context.
     """
     if not conversations:
         return
     thinking = definition.prompt.enable_thinking
     rendered = [prompts.render_prompt(tokenizer, messages, enable_thinking=thinking) for messages in conversations]
-    is_scored = definition.evaluation.decoding == "score"
+    decoding = definition.evaluation.decoding
+    if decoding == "compare" and candidates is not None:
+        yield from _by_comparison(definition, config, model, tokenizer, conversations, candidates)
+        return
+    is_scored = decoding == "score"
     _require_context(model, tokenizer, rendered, 0 if is_scored else config.generation.max_new_tokens)
     by_decoding = _by_score if is_scored else _by_generation
     yield from by_decoding(definition, config, model, tokenizer, rendered, conversations[0], prior)
+
+
+def candidates_of(definition: TaskDefinition, rows: Sequence[dict[str, Any]]) -> list[list[str]] | None:
+    """The answers of each row that `compare` decoding asks the likelihood of; None under another decoding."""
+    if definition.evaluation.decoding != "compare":
+        return None
+    module = definition.task_type
+    return [module.candidates(module.Record(**row["record"])) for row in rows]
 
 
 def answered(
     definition: TaskDefinition, config: RunConfig, model: Any, tokenizer: Any, rows: Sequence[dict[str, Any]]
 ) -> list[Answer]:
     """Rows of a split -> the model's answers, in order, with the prompt fitted as in training."""
-    conversations, _ = tokenized.fitted(tokenizer, definition, config, rows)
-    return in_order(answers(definition, config, model, tokenizer, conversations), len(rows))
+    from tasklib.answering import pieces
+
+    asked = pieces.of(definition, rows)
+    conversations, _ = tokenized.fitted(tokenizer, definition, config, asked.rows)
+    candidates = candidates_of(definition, asked.rows)
+    found = answers(definition, config, model, tokenizer, conversations, candidates=candidates)
+    return asked.joined(in_order(found, len(asked.rows)))
 
 
 def in_order(batches: Iterable[tuple[Sequence[int], Sequence[Any]]], n: int) -> list[Any]:
@@ -91,6 +110,29 @@ def _by_score(
     batches = decoding.score_labels(model, tokenizer, rendered, completions, config.generation.batch_size)
     for positions, scores in batches:
         yield positions, [_most_likely(dict(zip(texts, row, strict=True)), prior) for row in scores]
+
+
+def _by_comparison(
+    definition: TaskDefinition,
+    config: RunConfig,
+    model: Any,
+    tokenizer: Any,
+    conversations: Sequence[Conversation],
+    candidates: Sequence[Sequence[str]],
+) -> Answers:
+    """The mean log-probability of a token of each candidate, its end of turn included, in nats.
+
+    The mean and not the sum, as in ORPO (Hong et al. 2024, arXiv:2403.07691) and SimPO (Meng et al. 2024,
+    arXiv:2405.14734): a sum prefers the shorter answer whatever it says.
+    """
+    thinking = definition.prompt.enable_thinking
+    rendered = [
+        [prompts.render(tokenizer, messages, text, enable_thinking=thinking) for text in texts]
+        for messages, texts in zip(conversations, candidates, strict=True)
+    ]
+    batches = decoding.mean_log_probabilities(model, tokenizer, rendered, config.generation.batch_size)
+    for positions, values in batches:
+        yield positions, [Answer([round(value, 6) for value in row], None, None) for row in values]
 
 
 def _by_generation(

@@ -5,9 +5,9 @@ from __future__ import annotations
 import difflib
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,6 +22,18 @@ class Fault:
     hint: str
 
 
+class Form(NamedTuple):
+    """One way in which raw rows may hold what a task type needs: the roles that `data.fields` must map, and those that
+    it may."""
+
+    required: tuple[str, ...]
+    optional: tuple[str, ...] = ()
+
+
+# (training records, records to answer, options) -> a prediction for each of them, None where there is none
+Baseline = Callable[[Sequence[Any], Sequence[Any], Any], list[Any]]
+
+
 @dataclass(frozen=True)
 class Scores:
     """Metrics of a corpus. `undefined` names the metrics that are None."""
@@ -29,6 +41,21 @@ class Scores:
     metrics: dict[str, float | None]
     per_class: dict[str, dict[str, float | None]]
     undefined: list[str]
+
+
+def no_history(record: Any) -> list[dict[str, str]]:
+    """`history` of a task type whose rows are one question and one answer."""
+    return []
+
+
+def one_piece(record: Any, options: Any, *, training: bool) -> list[Any]:
+    """`pieces` of a task type whose rows are asked and trained whole."""
+    return [record]
+
+
+def resolved_alone(record: Any, pieces: Sequence[Any], values: Sequence[Any], options: Any) -> Any:
+    """`resolved` of a task type whose parsed answers need nothing of their row."""
+    return values[0]
 
 
 def require_text(values: Mapping[str, Any], role: str) -> tuple[str, list[Fault]]:

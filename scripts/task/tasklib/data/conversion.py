@@ -70,7 +70,7 @@ def _near_pairs(paths: TaskPaths, definition: TaskDefinition, pool: np.ndarray) 
 
     wanted = set(pool.tolist())
     rows = enumerate(dataset.examples(paths, definition))
-    texts = (definition.task_type.text_of(example.record) for position, example in rows if position in wanted)
+    texts = (definition.task_type.passage_of(example.record) for position, example in rows if position in wanted)
     return near_duplicates.pairs(texts, threshold)
 
 
@@ -85,12 +85,12 @@ def conversations(
 def _row(definition: TaskDefinition, shots: Sequence[tuple[str, Any]], example: Example) -> dict[str, Any]:
     """One conversation. A training row that serves as an example is left out before its own question: its answer would
     stand in its prompt."""
-    prefix = prompts.prefix_messages(definition, [shot for key, shot in shots if key != example.duplicate_key])
+    chosen = [shot for key, shot in shots if key != example.duplicate_key]
     return {
         "id": example.id,
         "source": {"file": example.file, "line": example.line},
         "record": example.record.model_dump(),
-        "prompt": [*prefix, prompts.user_message(definition, example.record)],
+        "prompt": prompts.asked(definition, chosen, example.record),
         "completion": [prompts.assistant_message(definition, example.record)],
     }
 

@@ -22,7 +22,7 @@ def check(dataset: Dataset, definition: TaskDefinition) -> None:
         for problem in _too_few_classes(dataset, definition):
             findings.error(problem)
     _duplicates(dataset)
-    _leakage(dataset, index.text_key, "text")
+    _leakage(dataset, index.passage if index.passage.any() else index.text_key, "text")
     _leakage(dataset, index.group, "group")
     for problem in _class_sizes(dataset, definition):
         findings.warning(problem)

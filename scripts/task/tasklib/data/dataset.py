@@ -52,7 +52,8 @@ class Index:
     """A few numbers for each readable row, in the order of reading; all arrays have shape (n_rows,).
 
     `text_key` and `group` are 64-bit hashes (group 0: none): among 10 million texts the chance that any two different
-    ones share a key is 3 in a million. `gold` is a 32-bit number, equal for equal gold answers of one text. `stratum`
+    ones share a key is 3 in a million. `passage` is the same kind of hash, of the text that rows with different
+    questions share; it is 0 throughout where each row has a text of its own. `gold` is a 32-bit number, equal for equal gold answers of one text. `stratum`
     is a position in `strata` (labels that splits are stratified by), `file` one in `files`, `split` one in PLACES,
     `script` one in SCRIPTS. `time` is in POSIX seconds, NaN without a time field. `length` counts characters.
     """
@@ -61,6 +62,7 @@ class Index:
     line: np.ndarray
     split: np.ndarray
     text_key: np.ndarray
+    passage: np.ndarray
     gold: np.ndarray
     stratum: np.ndarray
     group: np.ndarray
@@ -236,7 +238,7 @@ class _Reading:
         self.definition, self.decided, self.module = definition, decided, definition.task_type
         self.findings, self.reports, self.personal_data, self.n_decided = Findings(), [], Counter(), 0
         self.file, self.line, self.split = array("H"), array("I"), array("B")
-        self.text_key, self.gold, self.group = array("Q"), array("I"), array("Q")
+        self.text_key, self.gold, self.group, self.passage = array("Q"), array("I"), array("Q"), array("Q")
         self.stratum, self.length, self.time, self.script = array("i"), array("i"), array("d"), array("b")
         self.used: set[Decision] = set()
         self.strata: dict[tuple[str, ...], int] = {}
@@ -244,7 +246,19 @@ class _Reading:
 
     def index(self) -> Index:
         """The columns as numpy sees them, without a copy; one that no row fills takes no memory either."""
-        columns = ("file", "line", "split", "text_key", "gold", "stratum", "group", "time", "length", "script")
+        columns = (
+            "file",
+            "line",
+            "split",
+            "text_key",
+            "passage",
+            "gold",
+            "stratum",
+            "group",
+            "time",
+            "length",
+            "script",
+        )
         n_rows, arrays = len(self.line), {}
         for name in columns:
             column = getattr(self, name)
@@ -290,12 +304,14 @@ class _Reading:
         module, spec = self.module, self.definition.data
         values, decision = _mapped(row, self.definition, self.decided)
         readable = True
-        for role in module.TEXT_FIELDS:
-            if isinstance(text := values.get(role), str):
-                readable &= self._check_text(text, row, spec.fields[role])
+        texts = {role: text for role in module.TEXT_FIELDS if isinstance(text := values.get(role), str)}
+        for role, text in texts.items():
+            readable &= self._check_text(text, row, spec.fields[role])
         record, faults = module.read_record(values, self.definition.task)
         for fault in faults:
             self._error(row, fault.code, fault.message, spec.fields[fault.role], fault.hint)
+        if record is not None and not texts:  # tokens, or a list of turns: the text that they make
+            readable = self._check_text(module.text_of(record), row, next(iter(spec.fields.values())))
         if record is None or not readable:
             return False
         seconds = self._time(row) if spec.split.time_field else float("nan")
@@ -310,6 +326,8 @@ class _Reading:
         self.line.append(row.line)
         self.split.append(place)
         self.text_key.append(hash64(duplicate_key(text)))
+        if module.passage_of is not module.text_of:
+            self.passage.append(hash64(duplicate_key(module.passage_of(record))))
         self.gold.append(self._gold_number(module.gold(record)))
         self.stratum.append(self.strata.setdefault(module.strata(record), len(self.strata)))
         if spec.split.group_by:

@@ -31,7 +31,7 @@ def assign(
 ) -> Assignment:
     """Divides the rows of `index` among train and the splits of `shares` (validation and test -> share of the rows).
 
-    Rows of equal text or group, and those that `near_pairs` (positions, shape (m, 2)) links, form a unit that stays
+    Rows of equal text, passage or group, and those that `near_pairs` (positions, shape (m, 2)) links, form a unit that stays
     together. Units are shuffled with `seed`, after they were sorted by the hashes of their texts: the order of the rows
     changes nothing. `index.stratum` points into `strata`; a row counts for each of its labels. With `by_time` the
     oldest units go to train and the newest to test; then every row must have a time.
@@ -63,6 +63,8 @@ def _units(index: Index, near_pairs: np.ndarray | None, largest: float) -> tuple
     """
     rows = np.arange(len(index))
     same_text = np.stack([rows, _first_with(index.text_key)], axis=1)
+    if index.passage.any():
+        same_text = np.concatenate([same_text, np.stack([rows, _first_with(index.passage)], axis=1)])
     grouped = np.flatnonzero(index.group)
     same_group = np.stack([grouped, grouped[_first_with(index.group[grouped])]], axis=1)
     exact = np.concatenate([same_text, same_group])

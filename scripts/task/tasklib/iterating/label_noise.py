@@ -16,8 +16,7 @@ from typing import Any
 import numpy as np
 
 from tasklib import progress
-from tasklib.data import dataset
-from tasklib.scoring import baselines
+from tasklib.data import dataset, text_baselines
 
 N_FOLDS = 5
 _PROGRESS_ROWS = 2000
@@ -64,7 +63,7 @@ def out_of_fold(
         if len(known) == 1:
             found[held_out, column[known.pop()]] = 1.0
             continue
-        model = baselines.tfidf_pipeline().fit([texts[i] for i in train], [golds[i] for i in train])
+        model = text_baselines.tfidf_pipeline().fit([texts[i] for i in train], [golds[i] for i in train])
         scores = model.predict_proba([texts[i] for i in held_out])
         found[np.ix_(held_out, [column[str(label)] for label in model.classes_])] = scores
     return found

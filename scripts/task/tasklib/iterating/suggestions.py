@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tasklib.data import conversion, dataset, near_duplicates
+from tasklib.data import conversion, dataset, near_duplicates, text_baselines
 from tasklib.data.label_sheets import label_role, spec_of
 from tasklib.data.raw_versions import PoolRow
 from tasklib.iterating import label_noise
@@ -23,7 +23,7 @@ from tasklib.iterating.check_sheet import SheetRow
 from tasklib.paths import TaskPaths
 from tasklib.reading.records import read_rows
 from tasklib.schema import SPLITS, TaskDefinition
-from tasklib.scoring import baselines, evaluation
+from tasklib.scoring import evaluation
 from tasklib.summary import Problem
 
 MISLABELLED, UNCERTAIN, DIVERSE = "likely_mislabelled", "uncertain", "diverse"
@@ -226,7 +226,7 @@ def farthest_first(texts: Sequence[str], centres: Sequence[str]) -> Iterator[int
     the cosine of TF-IDF vectors. Ties go to the first."""
     if not texts:
         return
-    vectors = baselines.tfidf_pipeline()[0].fit_transform([*centres, *texts])
+    vectors = text_baselines.tfidf_pipeline()[0].fit_transform([*centres, *texts])
     known, new = vectors[: len(centres)], vectors[len(centres) :]
     nearest = np.full(len(texts), -1.0)  # the cosine with what is most like it
     for start in range(0, len(texts) if len(centres) else 0, _ROWS_AT_ONCE):

@@ -296,6 +296,39 @@ def _greedy(model: Any, tokenizer: Any, end_of_turn: str, max_new_tokens: int) -
         base_model.generation_config = own
 
 
+def mean_log_probabilities(
+    model: Any, tokenizer: Any, rendered: Sequence[Sequence[tuple[str, str]]], batch_size: int
+) -> Iterator[tuple[list[int], list[list[float]]]]:
+    """Positions of the rows just done, and for each (prompt, completion) of a row the mean log-probability of the
+    completion's tokens, in nats. Each row has its own completions, of any length."""
+    ids = [[(token_ids(tokenizer, p), token_ids(tokenizer, c)) for p, c in row] for row in rendered]
+    longest = [[0] * max(len(prompt) + len(completion) for prompt, completion in row) for row in ids]
+    for rows in _batches(longest, max(1, batch_size // max(map(len, ids), default=1))):
+        sequences = [pair for row in rows for pair in ids[row]]
+        found = iter(_means(model, tokenizer, sequences))
+        yield rows, [[next(found) for _ in ids[row]] for row in rows]
+
+
+def _means(model: Any, tokenizer: Any, sequences: Sequence[tuple[list[int], list[int]]]) -> list[float]:
+    """The mean log-probability of each (prompt, completion)'s completion; logits only where a token is scored."""
+    import torch
+
+    width = max(len(prompt) + len(completion) for prompt, completion in sequences)
+    tokens, mask = _laid_out(tokenizer, [prompt + completion for prompt, completion in sequences], 0, model.device)
+    n_kept = max(len(completion) for _, completion in sequences) + 1  # rows end together
+    with torch.inference_mode():
+        logits = model(
+            input_ids=tokens,
+            attention_mask=mask,
+            position_ids=(mask.cumsum(-1) - 1).clamp(min=0),
+            use_cache=False,
+            logits_to_keep=torch.arange(width - n_kept, width, device=model.device),
+        ).logits
+        log_probabilities = logits[:, :-1].log_softmax(-1, dtype=torch.float32)
+        scored = log_probabilities.gather(-1, tokens[:, width - n_kept + 1 :, None])[..., 0]
+    return [float(row[-len(c) :].mean()) for row, (_, c) in zip(scored, sequences, strict=True)]
+
+
 def _laid_out(tokenizer: Any, batch: list[list[int]], n_shared: int, device: Any) -> tuple[Any, Any]:
     """Token ids and mask, (n_rows, longest). Rows end together: padding stands behind the `n_shared` first tokens."""
     import torch

@@ -71,8 +71,35 @@ def prefix_messages(definition: TaskDefinition, shots: Sequence[Any]) -> list[Me
     system = definition.prompt.system
     messages = [{"role": "system", "content": system}] if system is not None else []
     for record in shots:
-        messages += [user_message(definition, record), assistant_message(definition, record)]
+        turns = [turn for turn in definition.task_type.history(record) if turn["role"] != "system"]
+        messages += [*turns, user_message(definition, record), assistant_message(definition, record)]
     return messages
+
+
+def asked(definition: TaskDefinition, shots: Sequence[Any], record: Any) -> list[Message]:
+    """The whole conversation up to the answer: system message, worked examples, the row's own earlier turns, the
+    question."""
+    return follow_up(prefix_messages(definition, shots), definition, record)
+
+
+def follow_up(prefix: Sequence[Message], definition: TaskDefinition, record: Any) -> list[Message]:
+    """The row's own turns behind `prefix`; its own system message takes the place of the task's."""
+    history = definition.task_type.history(record)
+    if history and history[0]["role"] == "system" and prefix and prefix[0]["role"] == "system":
+        prefix = prefix[1:]
+    if history and history[0]["role"] == "system":
+        prefix, history = [history[0], *prefix], history[1:]
+    return [*prefix, *history, user_message(definition, record)]
+
+
+def prefix_of(definition: TaskDefinition, messages: Sequence[Message], record: Any) -> list[Message]:
+    """What stands in `messages`, the conversation of `record`, before the row's own turns."""
+    history = definition.task_type.history(record)
+    if history and history[0]["role"] == "system":
+        system = definition.prompt.system
+        own = [{"role": "system", "content": system}] if system is not None else []
+        return [*own, *messages[1 : len(messages) - len(history)]]
+    return list(messages[: len(messages) - len(history) - 1])
 
 
 def choose_shots(definition: TaskDefinition, records: Sequence[Any]) -> list[Any]:
@@ -83,7 +110,7 @@ def choose_shots(definition: TaskDefinition, records: Sequence[Any]) -> list[Any
         random.Random(definition.data.split.seed).shuffle(shuffled)
         by_label: dict[str, list[Any]] = {}
         for record in shuffled:
-            by_label.setdefault(str(definition.task_type.gold(record)), []).append(record)
+            by_label.setdefault(" ".join(definition.task_type.strata(record)), []).append(record)
         queues = [by_label[label] for label in sorted(by_label)]
         turns = max(map(len, queues), default=0)
         return [queue[turn] for turn in range(turns) for queue in queues if turn < len(queue)][:n]

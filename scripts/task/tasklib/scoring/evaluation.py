@@ -63,7 +63,8 @@ class Result:
 
 def baseline_names(definition: TaskDefinition) -> tuple[str, ...]:
     """The baselines that are computed; the best earlier run is looked up (`previous_best`)."""
-    of_model = _OF_THE_BASE_MODEL if definition.evaluation.n_few_shot else _OF_THE_BASE_MODEL[:1]
+    shown = definition.evaluation.n_few_shot and definition.evaluation.decoding != "compare"
+    of_model = _OF_THE_BASE_MODEL if shown else _OF_THE_BASE_MODEL[:1]
     return (*definition.task_type.BASELINES, *of_model)
 
 
@@ -85,7 +86,7 @@ def require_unseen(definition: TaskDefinition, data: Rows) -> None:
     module = definition.task_type
 
     def key(row: dict[str, Any]) -> str:
-        return dataset.duplicate_key(module.text_of(module.Record(**row["record"])))
+        return dataset.duplicate_key(module.passage_of(module.Record(**row["record"])))
 
     trained = {key(row): row["id"] for row in data.train}
     problems = [
@@ -191,7 +192,7 @@ def _values(definition: TaskDefinition, decoding: str, of_seeds: Sequence[list[P
     module, options = definition.task_type, definition.task
     counts = [_counts(definition, predictions) for predictions in of_seeds]
     values = bootstrap.intervals(counts, lambda sums: module.score_counts(sums, options))
-    if decoding != "generate":
+    if decoding != "generate" and "parse_rate" in values:
         values["parse_rate"] = _UNDEFINED  # nothing was parsed
     by_bin = [calibration.count(*_columns(predictions)) for predictions in of_seeds]
     if all(matrix is not None for matrix in by_bin):

@@ -98,7 +98,7 @@ class Metrics(_Frozen):
     schema_version: Literal[1] = 1
     run: str
     split: str
-    decoding: Literal["score", "generate", "none"]
+    decoding: Literal["score", "generate", "compare", "none"]
     n_rows: int
     rows_sha256: str
     identity: str

@@ -167,7 +167,7 @@ def gather(
     words = REPORT[definition.language]
     labels = {
         label: label if answer == label else words["label_with_answer"].format(label=label, answer=answer)
-        for label, answer in definition.task_type.label_set(definition.task).items()
+        for label, answer in (definition.task_type.label_set(definition.task) or {}).items()
     }
     pairs = [(p, row) for p, row in zip(predictions, rows, strict=True) if p.prediction != p.gold]
     pairs.sort(key=lambda pair: -(_confidence(pair[0]) or 0.0))
@@ -283,6 +283,8 @@ def _around(mean: float | None, sd: float | None) -> Interval:
 
 def _confusion(definition: TaskDefinition, predictions: Sequence[Prediction]) -> list[ConfusionRow]:
     module, options = definition.task_type, definition.task
+    if module.label_set(options) is None:
+        return []
     counts = module.count([p.gold for p in predictions], [p.prediction for p in predictions], options)
     matrix = module.confusion(counts.sum(0), options)
     rows = []

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from tasklib import progress
-from tasklib.answering import backends, inference
+from tasklib.answering import backends, inference, pieces
 from tasklib.answering.inference import Answer, Answers, Conversation
 from tasklib.data import conversion
 from tasklib.exit_codes import ExitCode
@@ -23,7 +23,7 @@ from tasklib.files import sha256_of_json, to_json
 from tasklib.model import models, prompts, tokenized
 from tasklib.paths import TaskPaths
 from tasklib.schema import RunConfig, TaskDefinition
-from tasklib.scoring import baselines, evaluation
+from tasklib.scoring import evaluation
 from tasklib.scoring.evaluation import PARTIAL, Result, Rows
 from tasklib.summary import Problem, TaskError
 from tasklib.training import runs
@@ -74,6 +74,7 @@ def by_model(
     conversations: Sequence[Conversation],
     load: Callable[[], Any],
     prior: inference.Prior | None = None,
+    candidates: Sequence[Sequence[str]] | None = None,
 ) -> Ask:
     """A model in this process as what answers; it is loaded when there is something to answer.
 
@@ -91,7 +92,8 @@ def by_model(
 
     def answer(model: Any, segment: list[int]) -> tuple[list[int], list[Answer]]:
         asked = [conversations[row] for row in segment]
-        batches = inference.answers(definition, config, model, tokenizer, asked, prior)
+        compared = None if candidates is None else [candidates[row] for row in segment]
+        batches = inference.answers(definition, config, model, tokenizer, asked, prior, candidates=compared)
         return segment, inference.in_order(batches, len(segment))
 
     return ask
@@ -132,7 +134,7 @@ def _taken_over(stream: IO[bytes], identity: str) -> dict[int, Answer]:
 def baseline(paths: TaskPaths, definition: TaskDefinition, config: RunConfig, data: Rows, name: str) -> Result:
     """One baseline on these rows; computed once and read from its folder afterwards."""
     folder = evaluation.baseline_folder(paths, name, config, data.split)
-    of_model = name not in baselines.BY_NAME
+    of_model = name not in definition.task_type.BASELINES
     decoding = definition.evaluation.decoding if of_model else "none"
     shots = _shots(definition, data) if name == "few_shot" else []
     depends_on: dict[str, Any] = {"baseline": name, "rows": data.sha256, "decoding": decoding}
@@ -164,13 +166,22 @@ def _by_base_model(
 ) -> Result:
     """The base model as it is, with worked examples of train before each question if there are `shots`."""
     tokenizer = models.load_tokenizer(config.base_model)
-    conversations, shortened = tokenized.fitted(tokenizer, definition, config, data.rows)
+    asked = pieces.of(definition, data.rows)
+    conversations, shortened = tokenized.fitted(tokenizer, definition, config, asked.rows)
     if shots:
         prefix = _worked_examples(tokenizer, definition, config, shots)
-        conversations = [[*prefix, messages[-1]] for messages in conversations]
-    ask = by_model(definition, config, tokenizer, conversations, lambda: models.load_base(config).eval())
+        n_own = [1 + len(definition.task_type.history(_record(definition, row))) for row in asked.rows]
+        conversations = [[*prefix, *messages[-n:]] for messages, n in zip(conversations, n_own, strict=True)]
+    candidates = inference.candidates_of(definition, asked.rows)
+    ask = by_model(
+        definition, config, tokenizer, conversations, lambda: models.load_base(config).eval(), candidates=candidates
+    )
     found = answered(folder, about["identity"], len(conversations), ask, f"{folder.parent.name} on {data.split}")
-    return _scored(definition, data, found, about, shortened)
+    return _scored(definition, data, asked, found, about, shortened)
+
+
+def _record(definition: TaskDefinition, row: dict[str, Any]) -> Any:
+    return definition.task_type.Record(**row["record"])
 
 
 def _shots(definition: TaskDefinition, data: Rows) -> list[dict[str, Any]]:
@@ -192,26 +203,21 @@ def _worked_examples(
 
 
 def _classical(definition: TaskDefinition, data: Rows, name: str) -> list[Answer]:
-    module = definition.task_type
-
-    def columns(rows: Sequence[dict[str, Any]]) -> tuple[list[str], list[Any]]:
-        records = [module.Record(**row["record"]) for row in rows]
-        return [module.text_of(r) for r in records], [module.gold(r) for r in records]
-
-    train_texts, train_golds = columns(data.train)
-    texts, _ = columns(data.rows)
-    return [Answer(p, None, None) for p in baselines.BY_NAME[name](train_texts, train_golds, texts)]
+    train, rows = ([_record(definition, row) for row in part] for part in (data.train, data.rows))
+    return [Answer(p, None, None) for p in definition.task_type.BASELINES[name](train, rows, definition.task)]
 
 
 def _scored(
     definition: TaskDefinition,
     data: Rows,
+    asked: pieces.Pieces,
     found: Answered,
     about: dict[str, Any],
     shortened: Sequence[int],
     notes: Sequence[str] = (),
 ) -> Result:
-    result = evaluation.score(definition, data, found.answers, **about, n_shortened=len(shortened), notes=notes)
+    given = asked.joined(found.answers)
+    result = evaluation.score(definition, data, given, **about, n_shortened=len(shortened), notes=notes)
     return dataclasses.replace(result, n_answered=found.n_new, elapsed_s=found.elapsed_s)
 
 
@@ -262,17 +268,20 @@ def trained(paths: TaskPaths, definition: TaskDefinition, data: Rows, run: Finis
     identity = evaluation.run_identity(definition, config, data, run.record)
     tokenizer = models.load_tokenizer(config.base_model)
     inference.require_same_prompt(tokenizer, definition, run.record.prompt_sha256, run.name)
-    conversations, shortened = tokenized.fitted(tokenizer, definition, config, data.rows)
-    prior = inference.prior(definition, config, data.train)
-    ask = by_model(
-        definition, config, tokenizer, conversations, lambda: models.load_trained(config, paths.run(run.name)), prior
-    )
+    asked = pieces.of(definition, data.rows)
+    conversations, shortened = tokenized.fitted(tokenizer, definition, config, asked.rows)
+    prior, candidates = inference.prior(definition, config, data.train), inference.candidates_of(definition, asked.rows)
+
+    def load() -> Any:
+        return models.load_trained(config, paths.run(run.name))
+
+    ask = by_model(definition, config, tokenizer, conversations, load, prior, candidates)
     about = {"run": run.name, "decoding": definition.evaluation.decoding, "identity": identity}
     strength, notes = config.imbalance.prior_correction, []
     if strength and definition.evaluation.decoding == "score":
         notes = [f"label probabilities are divided by (share in train) ** {strength:g}"]
     found = answered(folder, identity, len(conversations), ask, f"{run.name} on {data.split}")
-    return _scored(definition, data, found, about, shortened, notes)
+    return _scored(definition, data, asked, found, about, shortened, notes)
 
 
 @dataclass(frozen=True)
@@ -330,9 +339,10 @@ def served_identity(definition: TaskDefinition, config: RunConfig, data: Rows, s
 
 def served(paths: TaskPaths, definition: TaskDefinition, config: RunConfig, data: Rows, system: Served) -> Result:
     """A served model on these rows, under `generate`; rows without an answer count as unparsed, and are counted."""
-    conversations, shortened = [row["prompt"] for row in data.rows], []
+    asked = pieces.of(definition, data.rows)
+    conversations, shortened = [row["prompt"] for row in asked.rows], []
     if system.tokenizer is not None:
-        conversations, shortened = tokenized.fitted(system.tokenizer, definition, config, data.rows)
+        conversations, shortened = tokenized.fitted(system.tokenizer, definition, config, asked.rows)
     folder, identity = paths.benchmark(system.name, data.split), served_identity(definition, config, data, system)
     ask = system.ask(conversations)
     found = answered(folder, identity, len(conversations), ask, f"{system.name} on {data.split}")
@@ -347,7 +357,7 @@ def served(paths: TaskPaths, definition: TaskDefinition, config: RunConfig, data
         notes.append("answered under generate: not to be compared with results under score, and not judged by the gate")
     dropped = sorted(system.client.dropped) if system.client else []
     notes += [f"the endpoint refused {name}: left out, answers may differ from run to run" for name in dropped]
-    return _scored(definition, data, found, about, shortened, notes)
+    return _scored(definition, data, asked, found, about, shortened, notes)
 
 
 def answered_alike(
@@ -357,7 +367,7 @@ def answered_alike(
     under generate already, `run` too. No model is loaded for it."""
     others: dict[str, Result | None] = {run: evaluation.read(paths.benchmark(run, data.split))}
     for name in evaluation.baseline_names(definition):
-        if name in baselines.BY_NAME:
+        if name in definition.task_type.BASELINES:
             others[name] = baseline(paths, definition, config, data, name)
         else:
             others[name] = evaluation.read(evaluation.baseline_folder(paths, name, config, data.split))

@@ -7,14 +7,14 @@ Trained:  user "<instruction>\\n\\n第三季毛利率滑落至38%" -> assistant 
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
-from tasklib.data import answers
-from tasklib.data.answers import Fault, Scores
+from tasklib.data import answers, text_baselines
+from tasklib.data.answers import Fault, Form, Scores
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -24,10 +24,11 @@ DECODINGS = ("score", "generate")
 PRIMARY_METRIC = "macro_f1"
 PRIMARY_METRICS = ("macro_f1", "accuracy", "macro_recall")  # not mcc: undefined for a baseline of one answer
 FIELDS = ("text", "label")
+FORMS = (Form(FIELDS),)
 INPUT_FIELDS = ("text",)  # what predict.py needs
 TEXT_FIELDS = ("text",)  # roles whose values are free text
 TASK_CATEGORIES = ("text-classification",)  # the Hub's names for data sets of this task
-BASELINES = ("majority", "tfidf_logreg")
+MAY_SHORTEN = True
 
 
 def _as_mapping(value: Any) -> Any:
@@ -120,9 +121,30 @@ def text_of(record: Record) -> str:
     return record.text
 
 
+history = answers.no_history
+passage_of = text_of
+pieces = answers.one_piece
+resolved = answers.resolved_alone
+
+
 def strata(record: Record) -> tuple[str, ...]:
     """The labels by which splits are stratified."""
     return (record.label,)
+
+
+def _by_texts(baseline: Callable[..., list[str]]) -> answers.Baseline:
+    """A baseline of texts and labels as one of records."""
+
+    def answered(train: Sequence[Record], rows: Sequence[Record], options: Options) -> list[str]:
+        return baseline([r.text for r in train], [r.label for r in train], [r.text for r in rows])
+
+    return answered
+
+
+BASELINES = {
+    "majority": _by_texts(text_baselines.majority),
+    "tfidf_logreg": _by_texts(text_baselines.tfidf_logreg),
+}
 
 
 def label_set(options: Options) -> dict[str, str]:

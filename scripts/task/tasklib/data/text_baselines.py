@@ -1,4 +1,4 @@
-"""Baselines that need no language model; a task type names the ones that make sense for it."""
+"""Baselines of closed labels that need no language model; a task type offers the ones that make sense for it."""
 
 from __future__ import annotations
 
@@ -33,6 +33,3 @@ def tfidf_pipeline() -> Any:
         TfidfVectorizer(analyzer="char", ngram_range=(1, 3), sublinear_tf=True, min_df=1),
         LogisticRegression(max_iter=2000, C=10.0, class_weight="balanced", random_state=0),
     )
-
-
-BY_NAME = {"majority": majority, "tfidf_logreg": tfidf_logreg}
