@@ -372,7 +372,7 @@ CONFIG_MISTAKES = {
         ("  id: Qwen/Qwen3-0.6B\n", "", "base_model.id", 5, "add 'id'"),
     ],
     "illegal_value": [
-        ("method: sft", "method: dpo", "method", 11, "'dpo'", "legal: sft"),
+        ("method: sft", "method: kto", "method", 11, "'dpo'", "legal: sft"),
         ("type: lora", "type: loar", "adapter.type", 13, "did you mean 'lora'", "qlora, dora, qdora, full"),
         ("dtype: auto", "dtype: fp16", "base_model.dtype", 8, "'fp16'", "float16"),
         ("attn_implementation: auto", "attn_implementation: flash",

@@ -73,6 +73,7 @@ def train(args: argparse.Namespace) -> Summary:
     splits = [split for split in ("train", "validation") if split == "train" or paths.split(split).is_file()]
     rows = {split: conversion.load_split(paths, split)[: args.limit] for split in splits}
     schema.require_trainable(definition, config, has_validation=bool(rows.get("validation")))
+    runs.start(paths, config)
     warnings = imbalance.check(definition, config)
     jobs = _jobs(paths, definition, config, config_file, args)
     pending = [job for job in jobs if args.rehearse or not _already_finished(job, args)]
@@ -137,12 +138,13 @@ def _train_run(job: Job, material: Any, config_file: Path, args: argparse.Namesp
     from tasklib.model import prompts
     from tasklib.training import checkpoints, runs
 
+    started = runs.start(material.paths, job.config)
     record = runs.RunRecord(
         status="running",
         argv=runs.command_line(),
         config=job.config.model_dump(mode="json"),
         identity=job.identity,
-        inputs=_inputs(material.paths, config_file),
+        inputs=_inputs(material.paths, config_file, job.config.preference_data),
         code=runs.code_hashes(material.paths),
         environment=runs.environment(),
         hardware=runs.hardware(),
@@ -154,6 +156,7 @@ def _train_run(job: Job, material: Any, config_file: Path, args: argparse.Namesp
         counts=material.counts,
         estimated_memory_bytes=material.estimate.total_bytes,
         parent_run=job.config.parent,
+        chain=runs.chain_of(job.config.start_from, started) if started else [],
     )
     if args.force and job.folder.exists():
         with runs.lock(job.folder):
@@ -190,7 +193,7 @@ def _fit(job: Job, material: Any) -> tuple[Any, dict[str, Any]]:
     from transformers import set_seed
 
     from tasklib import files, progress
-    from tasklib.model import adapters, models
+    from tasklib.model import models
     from tasklib.training import checkpoints, packing, preparation, task_trainer, training_log
 
     folder, config = job.folder, preparation.with_decided(job.config, material.decided)
@@ -198,14 +201,11 @@ def _fit(job: Job, material: Any) -> tuple[Any, dict[str, Any]]:
     files.write_text(folder / "config.yaml", resolved)
     files.write_json(folder / "data_stats.json", material.statistics)
     set_seed(config.training.seed)
-    model = models.load_base(config)
-    if config.adapter.type != "full":
-        placement = adapters.place(model, config.adapter)
-        model = adapters.attach(model, config)
-        preparation.say(adapters.describe(placement, model))
+    model = _model(config, material.paths)
     if config.training.trl_fields.get("packing"):
         packing.require_apart(model, material.collate, material.examples["train"])
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    reference = _reference(config, material.paths)
     arguments = _arguments(config, folder, material)
     broken = checkpoints.remove_broken(folder / "checkpoints")
     preparation.say([f"removed {name}: it was cut off while being written" for name in broken])
@@ -215,7 +215,7 @@ def _fit(job: Job, material: Any) -> tuple[Any, dict[str, Any]]:
     if models.device() == "cpu":
         task_trainer.score_only_labelled_positions()
     with progress.bar("train", 1, "step") as bar, checkpoints.stop_softly() as stop:
-        trainer = _trainer(job, material, model, arguments, [stop.callback(), log.callback(bar)])
+        trainer = _trainer(job, material, (model, reference), arguments, [stop.callback(), log.callback(bar)])
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         if stop.is_set:
             raise KeyboardInterrupt
@@ -223,6 +223,7 @@ def _fit(job: Job, material: Any) -> tuple[Any, dict[str, Any]]:
         raise TaskError(cli.ExitCode.USAGE, [Problem(code=lost.code, message=lost.message, hint=lost.hint)])
     _save(trainer.model, material.tokenizer, config, folder)
     final = {"train_loss": log.last("loss").get("loss"), **log.last("eval_loss")}
+    final |= {name: log.last(name).get(name) for name in training_log.REWARDS}
     if trainer.state.best_metric is not None:
         final |= {"best_metric": trainer.state.best_metric, "best_step": trainer.state.best_global_step}
     return trainer.model, {
@@ -233,8 +234,38 @@ def _fit(job: Job, material: Any) -> tuple[Any, dict[str, Any]]:
     }
 
 
-def _trainer(job: Job, material: Any, model: Any, arguments: Any, callbacks: list[Any]) -> Any:
-    """TRL's trainer over the tokenized rows."""
+def _model(config: Any, paths: Any) -> Any:
+    """What is trained: the base model with new adapters, or what `start_from` left."""
+    from tasklib.model import adapters, models
+    from tasklib.training import preparation
+
+    started, is_full = config.start_from and paths.run(config.start_from), config.adapter.type == "full"
+    if started and is_full:
+        return models.fully_trained(config, started / "model")
+    model = models.load_base(config)
+    if started:
+        return adapters.continued(model, config, started / "adapter")
+    if not is_full:
+        placement = adapters.place(model, config.adapter)
+        model = adapters.attach(model, config)
+        preparation.say(adapters.describe(placement, model))
+    return model
+
+
+def _reference(config: Any, paths: Any) -> Any:
+    """The frozen model that full training by DPO compares with. With adapters TRL keeps a copy of the adapter."""
+    from tasklib.model import models
+
+    precomputed = config.training.trl_fields.get("precompute_ref_log_probs")
+    if config.method != "dpo" or config.adapter.type != "full" or precomputed:
+        return None
+    if config.start_from:
+        return models.fully_trained(config, paths.run(config.start_from) / "model").eval()
+    return models.load_base(config).eval()
+
+
+def _trainer(job: Job, material: Any, models: tuple[Any, Any], arguments: Any, callbacks: list[Any]) -> Any:
+    """TRL's trainer over the tokenized rows. `models`: what is trained, and DPO's reference."""
     from datasets import Dataset
     from transformers import EarlyStoppingCallback, PrinterCallback
 
@@ -242,17 +273,20 @@ def _trainer(job: Job, material: Any, model: Any, arguments: Any, callbacks: lis
 
     examples, training = material.examples, job.config.training
     balanced = job.config.imbalance.sampling == "class_balanced"
-    labels = imbalance.row_labels(material.definition, material.rows["train"]) if balanced else None
+    labels = imbalance.row_labels(material.definition, material.trained["train"]) if balanced else None
     if training.early_stopping_patience:
         callbacks.append(EarlyStoppingCallback(training.early_stopping_patience, training.early_stopping_threshold))
+    more = {"ref_model": models[1]} if job.config.method == "dpo" else {}
+    if job.config.method != "orpo":  # which wraps its own
+        more["data_collator"] = material.collate
     trainer = task_trainer.task_trainer(job.config, labels, _task_metrics(job, material))(
-        model=model,
+        model=models[0],
         args=arguments,
-        data_collator=material.collate,
         train_dataset=Dataset.from_list(examples["train"]),
         eval_dataset=Dataset.from_list(examples["validation"]) if "validation" in examples else None,
         processing_class=material.tokenizer,
         callbacks=callbacks,
+        **more,
     )
     trainer.remove_callback(PrinterCallback)
     return trainer
@@ -279,22 +313,23 @@ def _task_metrics(job: Job, material: Any) -> Any:
 
 
 def _arguments(config: Any, folder: Path, material: Any) -> Any:
-    """SFTConfig from the config's own fields and what the script owns."""
-    from trl import SFTConfig
-
+    """TRL's config of the method, from the config's own fields and what the script owns."""
     from tasklib.model import models
+    from tasklib.training import task_trainer
 
     fields = config.training.trl_fields
     fields.setdefault("eval_strategy", "epoch" if "validation" in material.examples else "no")
     fields.setdefault("per_device_eval_batch_size", fields["per_device_train_batch_size"])
     fields.setdefault("logging_nan_inf_filter", False)  # a loss that is no number must be seen
-    fields["max_length"] = None  # tokenized.encode has refused what does not fit
+    if config.method != "orpo":  # which reads none as 512
+        fields["max_length"] = None  # tokenized.encode has refused what does not fit
     fields.pop("packing", None)  # the rows are packed already
-    return SFTConfig(
+    if config.method == "sft":
+        fields["dataset_kwargs"] = {"skip_prepare_dataset": True}
+    return task_trainer.arguments_class(config.method)(
         output_dir=str(folder / "checkpoints"),
         use_cpu=models.device() == "cpu",
         bf16=False,  # base_model.dtype decides; TRL would switch autocast on by itself
-        dataset_kwargs={"skip_prepare_dataset": True},
         remove_unused_columns=False,
         disable_tqdm=True,  # the bar of progress.py shows the same in one line
         push_to_hub=False,
@@ -314,7 +349,8 @@ def _save(model: Any, tokenizer: Any, config: Any, folder: Path) -> None:
         else:
             # the adapter must name its base model, not the folder that it was loaded from here
             model.peft_config["default"].base_model_name_or_path = models.hub_name(config.base_model)
-            model.save_pretrained(target, save_embedding_layers=False)  # no token was added: nothing to look up
+            # no token was added: nothing to look up; DPO's copy of the adapter it began with stays behind
+            model.save_pretrained(target, save_embedding_layers=False, selected_adapters=["default"])
         tokenizer.save_pretrained(target)
         (target / "README.md").unlink(missing_ok=True)  # PEFT's placeholder card; 05_upload_hf.py writes the real one
 
@@ -346,7 +382,7 @@ def _rehearse(job: Job, material: Any, after: str) -> Summary:
         step_s = rehearsal.step_seconds(folder / "train_log.jsonl")
     steps = runs.total_steps(job.config, len(material.examples["train"]))  # sequences, where rows are packed
     counts = {
-        "rows_trained": len(small.rows["train"]),
+        "rows_trained": len(small.trained["train"]),
         "rows_evaluated": len(rows),
         "steps_of_the_run": steps,
         "trainable_parameters": outcome["counts"]["trainable_parameters"],
@@ -357,10 +393,11 @@ def _rehearse(job: Job, material: Any, after: str) -> Summary:
     return Summary.of("train", run=job.name, counts=counts, metrics=metrics, outputs={"generated": written}, next=after)
 
 
-def _inputs(paths: Any, config_file: Path) -> dict[str, str]:
+def _inputs(paths: Any, config_file: Path, preference_data: str | None) -> dict[str, str]:
     from tasklib.files import sha256_of
 
     used = [paths.definition, config_file, *sorted(paths.processed.glob("*.jsonl"))]
+    used += [paths.root / preference_data] if preference_data else []
     return {paths.shown(path): sha256_of(path) for path in used}
 
 

@@ -6,10 +6,11 @@ import difflib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from tasklib.exit_codes import ExitCode
-from tasklib.model import model_parts, peft_reading
+from tasklib.model import model_parts, models, peft_reading
 from tasklib.model.model_parts import (
     Part,
     Role,
@@ -122,6 +123,14 @@ def attach(model: Any, config: RunConfig) -> Any:
         raise TaskError(ExitCode.USAGE, [peft_reading.refused_by_peft(error)]) from error
     peft_reading.require_as_decided(model, placement.targets, lora)
     return model
+
+
+def continued(model: Any, config: RunConfig, folder: Path) -> Any:
+    """The model with the adapter that an earlier run left in `folder`, to be trained on. Raises TaskError (exit 4) when
+    the files do not hold all of it."""
+    if config.adapter.is_quantized:
+        model = _prepare_quantized(model, bool((config.training.model_extra or {}).get("activation_checkpointing")))
+    return models.with_adapter(model, config, folder, is_trainable=True)
 
 
 def describe(placement: Placement, model: Any) -> list[str]:

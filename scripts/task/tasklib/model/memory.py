@@ -89,14 +89,15 @@ class Estimate:
 
 
 def estimate_training(config: RunConfig, token_lengths: Sequence[int], n_trained: Sequence[int]) -> Estimate:
-    """Peak memory of training on rows of these token lengths, of which `n_trained` are labelled.
+    """Peak memory of training on rows of these token lengths, of which `n_trained` are labelled. Of a pair both sides
+    are rows.
 
     Loads config.json alone. `training.activation_checkpointing` absent means off. Raises TaskError (exit 4) when the
     config of the base model cannot be had, and (exit 2) for adapters that cannot be placed.
     """
     meta = _built(config, for_training=True)
     training, notes = config.training.trl_fields, list(meta.notes)
-    shape, n_labelled = _longest_batch(config.training, token_lengths, n_trained)
+    shape, n_labelled = _longest_batch(config, token_lengths, n_trained)
     checkpointing = (training.get("activation_checkpointing_kwargs") or {}) if _checkpoints(config) else None
     accumulated = training.get("gradient_accumulation_steps", 1) > 1
     gradients, logits, heap = meta.gradients_bytes, loss_bytes(meta, n_labelled), 0
@@ -111,11 +112,14 @@ def estimate_training(config: RunConfig, token_lengths: Sequence[int], n_trained
     at_once = max(at_once, _evaluation_between_steps(meta, config, shape[1]))
     activations = max(kept, at_once - gradients - logits)
     optimizer, assumed = optimizer_bytes(training.get("optim", "adamw_torch_fused"), meta.trained)
+    # the reference of DPO: a second model for full training, otherwise a second adapter
+    n_copies = 2 if config.method == "dpo" else 1
+    is_full = config.adapter.type == "full"
     if training.get("label_smoothing_factor"):
         notes.append("label_smoothing_factor needs the logits of every position, which are not counted")
     return Estimate(
-        weights_bytes=meta.weights_bytes,
-        adapter_bytes=meta.adapter_bytes,
+        weights_bytes=meta.weights_bytes * (n_copies if is_full else 1),
+        adapter_bytes=meta.adapter_bytes * n_copies,
         gradients_bytes=gradients,
         optimizer_bytes=optimizer,
         activations_bytes=activations,
@@ -216,12 +220,13 @@ def require_evaluation_fit(
 
 
 def _longest_batch(
-    training: TrainingSpec, token_lengths: Sequence[int], n_trained: Sequence[int]
+    config: RunConfig, token_lengths: Sequence[int], n_trained: Sequence[int]
 ) -> tuple[tuple[int, int], int]:
-    """(rows, tokens) of the largest batch that can come, padded to its longest row, and its labelled tokens."""
-    options = training.trl_fields
-    rows = min(training.per_device_train_batch_size, len(token_lengths))
-    n_labelled = sum(sorted(n_trained, reverse=True)[:rows])
+    """(rows, tokens) of the largest batch that can come, padded to its longest row, and its labelled tokens. A batch of
+    pairs has two rows for each; ORPO's loss has logits of more positions than it labels: at most of all."""
+    options, n_sides = config.training.trl_fields, 1 if config.method == "sft" else 2
+    rows = min(n_sides * config.training.per_device_train_batch_size, len(token_lengths))
+    n_labelled = rows * max(token_lengths) if config.method == "orpo" else sum(sorted(n_trained, reverse=True)[:rows])
     if options.get("packing") or options.get("padding_free"):  # a batch is one row, without padding
         return (1, sum(sorted(token_lengths, reverse=True)[:rows])), n_labelled
     multiple = int(options.get("pad_to_multiple_of") or 1)

@@ -22,6 +22,7 @@ def quiet_libraries() -> None:
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("DO_NOT_TRACK", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # ORPO is experimental in TRL; README says so
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     logging.getLogger("torchao").setLevel(logging.ERROR)
 
@@ -129,7 +130,7 @@ def fully_trained(config: RunConfig, folder: Path) -> Any:
     return model
 
 
-def with_adapter(base: Any, config: RunConfig, folder: Path) -> Any:
+def with_adapter(base: Any, config: RunConfig, folder: Path, *, is_trainable: bool = False) -> Any:
     """`base` with the adapter of `folder`, every tensor of which has found its place; PEFT only warns."""
     from peft import PeftModel
     from safetensors import SafetensorError
@@ -137,9 +138,9 @@ def with_adapter(base: Any, config: RunConfig, folder: Path) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Found missing adapter keys")  # an error, below
-            autocast = config.adapter.autocast_adapter_dtype
-            model = PeftModel.from_pretrained(base, folder, autocast_adapter_dtype=autocast)
-            loaded = model.load_adapter(folder, "default", autocast_adapter_dtype=autocast)
+            options = {"autocast_adapter_dtype": config.adapter.autocast_adapter_dtype, "is_trainable": is_trainable}
+            model = PeftModel.from_pretrained(base, folder, **options)
+            loaded = model.load_adapter(folder, "default", **options)
     except (RuntimeError, KeyError, ValueError, OSError, SafetensorError) as error:  # other shapes; files gone or cut
         raise _incomplete(folder, [str(error)]) from error
     reasons = [f"{key} is missing" for key in loaded.missing_keys]

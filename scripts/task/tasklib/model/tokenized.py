@@ -118,7 +118,7 @@ def _answers_too_long(
 
 def _is_generated(definition: TaskDefinition) -> bool:
     closed = definition.task_type.label_set(definition.task) is not None
-    return not closed or definition.evaluation.decoding == "generate"
+    return definition.evaluation.decoding == "generate" or (not closed and definition.evaluation.decoding != "compare")
 
 
 def _place(row: dict[str, Any]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from tasklib.data.answers import Fault, Form, Scores
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
-METHODS = ("sft",)
+METHODS = ("sft", "dpo", "orpo")
 DECODINGS = ("score", "generate")
 PRIMARY_METRIC = "macro_f1"
 PRIMARY_METRICS = ("macro_f1", "accuracy", "macro_recall")  # not mcc: undefined for a baseline of one answer

@@ -9,12 +9,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tasklib.answering import pieces
 from tasklib.exit_codes import ExitCode
 from tasklib.model import free_memory, memory, models, tokenized
 from tasklib.paths import TaskPaths
 from tasklib.schema import RunConfig, TaskDefinition
 from tasklib.summary import Problem, TaskError
-from tasklib.training import imbalance, mask_proof, packing
+from tasklib.training import imbalance, mask_proof, packing, pairs
 from tasklib.training.runs import RunRecord
 
 Rows = Sequence[dict[str, Any]]
@@ -23,12 +24,14 @@ _PACKAGES = {"azure_ml": "azureml", "comet_ml": "comet_ml", "flyte": "flytekit"}
 
 @dataclass(frozen=True)
 class Material:
-    """What all seeds of a run share. `rows` and `examples` are keyed by split; `decided` is what the config left open:
-    whether activations are checkpointed, and which attention is used."""
+    """What all seeds of a run share. `rows` (whole, as they are answered), `trained` (pieces of them, or pairs) and
+    `examples` (the tokens of `trained`, or of packs of them) are keyed by split; `decided` is what the config left
+    open: whether activations are checkpointed, and which attention is used."""
 
     paths: TaskPaths
     definition: TaskDefinition
     rows: Mapping[str, Rows]
+    trained: Mapping[str, Rows]
     examples: Mapping[str, Rows]
     tokenizer: Any
     collate: Callable[[list[dict[str, Any]]], dict[str, Any]]
@@ -52,12 +55,36 @@ def prepare(
     check_memory: bool,
 ) -> Material:
     """Tokenizes, proves the mask, estimates memory. Raises TaskError: exit 3 for rows, 4 for memory and packages."""
-    from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
-
     _require_reporters(config)
     tokenizer = models.load_tokenizer(config.base_model)
+    if config.method == "sft":
+        trained = {split: pieces.of(definition, part, training=True).rows for split, part in rows.items() if part}
+        examples, collate, statistics = _of_rows(tokenizer, definition, config, trained)
+        rows_alone = [row for part in examples.values() for row in part]  # what is evaluated is never packed
+    else:
+        trained = pairs.of_splits(paths, definition, config, rows)
+        examples, collate, statistics = _of_pairs(tokenizer, definition, config, trained)
+        rows_alone = [row for part in examples.values() for row in pairs.as_rows(part)]
+    sequences = rows_alone
+    if config.training.trl_fields.get("packing"):
+        examples["train"] = packing.pack(examples["train"], config.training.max_length)
+        collate = packing.collator(tokenizer.pad_token_id)
+        sequences = [row for part in examples.values() for row in part]
+    decided, estimate = _memory(definition, config, sequences, rows_alone, resumed, check_memory=check_memory)
+    return Material(paths, definition, rows, trained, examples, tokenizer, collate, statistics, estimate, decided)
+
+
+Tokens = dict[str, list[dict[str, Any]]]
+
+
+def _of_rows(
+    tokenizer: Any, definition: TaskDefinition, config: RunConfig, rows: Mapping[str, Rows]
+) -> tuple[Tokens, Any, dict[str, Any]]:
+    """Examples by split, the collator, and statistics by split, of rows with one answer each."""
+    from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
+
     collate: Any = DataCollatorForLanguageModeling(pad_token_id=tokenizer.pad_token_id)
-    encoded = {split: tokenized.encode(tokenizer, definition, config, part) for split, part in rows.items() if part}
+    encoded = {split: tokenized.encode(tokenizer, definition, config, part) for split, part in rows.items()}
     examples = {split: part.examples for split, part in encoded.items()}
     if config.imbalance.label_weights is not None:
         labels = imbalance.row_labels(definition, rows["train"])
@@ -69,12 +96,24 @@ def prepare(
         say(proof.lines() if split == "train" else [])
         found = tokenized.statistics(part, len(encoded[split].shortened))
         statistics[split] = {**found, "mask_proof": proof.to_json()}
-    rows_alone = [row for part in examples.values() for row in part]  # what is evaluated is never packed
-    if config.training.trl_fields.get("packing"):
-        examples["train"] = packing.pack(examples["train"], config.training.max_length)
-        collate = packing.collator(tokenizer.pad_token_id)
-    decided, estimate = _memory(definition, config, examples, rows_alone, resumed, check_memory=check_memory)
-    return Material(paths, definition, rows, examples, tokenizer, collate, statistics, estimate, decided)
+    return examples, collate, statistics
+
+
+def _of_pairs(
+    tokenizer: Any, definition: TaskDefinition, config: RunConfig, rows: Mapping[str, Rows]
+) -> tuple[Tokens, Any, dict[str, Any]]:
+    """The same of pairs; either side is proven by itself."""
+    examples, statistics = {}, {}
+    for split, part in rows.items():
+        examples[split], shortened = pairs.encode(tokenizer, definition, config, part)
+        found = tokenized.statistics(pairs.as_rows(examples[split]), len(shortened))
+        statistics[split] = {**found, "n_pairs": len(part)}
+        for name in pairs.SIDES:
+            collate = pairs.side_collator(config.method, tokenizer.pad_token_id, name)
+            proof = mask_proof.prove(tokenizer, definition, pairs.side(part, name), examples[split], collate)
+            say([f"{name}:", *proof.lines()] if split == "train" else [])
+            statistics[split][f"mask_proof_{name}"] = proof.to_json()
+    return examples, pairs.collator(config.method, tokenizer.pad_token_id), statistics
 
 
 def _require_reporters(config: RunConfig) -> None:
@@ -103,7 +142,7 @@ def _require_reporters(config: RunConfig) -> None:
 def _memory(
     definition: TaskDefinition,
     config: RunConfig,
-    examples: Mapping[str, Rows],
+    sequences: Rows,
     rows_alone: Rows,
     resumed: RunRecord | None,
     *,
@@ -111,7 +150,7 @@ def _memory(
 ) -> tuple[dict[str, Any], memory.Estimate]:
     """Estimates the peak, prints it beside what is free, and decides about activation checkpointing where the config
     does not: it costs about a third more time, so only where memory wants it. A resumed run keeps what was decided."""
-    lengths, n_trained = _lengths([row for part in examples.values() for row in part])
+    lengths, n_trained = _lengths(sequences)
     free = free_memory.free_bytes(models.device())
     before = resumed.decided.get("activation_checkpointing") if resumed else None
     wanted = config.training.trl_fields.get("activation_checkpointing", before)

@@ -27,15 +27,19 @@ TOLERANCE = 0.05
 
 
 def longest(material: Material, n: int, n_evaluated: int) -> Material:
-    """The `n` longest training rows, and the first rows of validation."""
+    """The `n` longest training examples (rows, or packs of them), and the first rows of validation."""
     train = material.examples["train"]
-    chosen = sorted(range(len(train)), key=lambda row: -len(train[row]["input_ids"]))[:n]
+    chosen = sorted(range(len(train)), key=lambda row: -sum(map(len, train[row].values())))[:n]
 
-    def part(found: Mapping[str, Any]) -> dict[str, Any]:
-        kept = {split: values[:n_evaluated] for split, values in found.items()}
-        return kept | {"train": [found["train"][row] for row in chosen]}
+    def first(found: Mapping[str, Any]) -> dict[str, Any]:
+        return {split: values[:n_evaluated] for split, values in found.items()}
 
-    return replace(material, rows=part(material.rows), examples=part(material.examples))
+    def longest(found: Mapping[str, Any]) -> dict[str, Any]:
+        return first(found) | {"train": [found["train"][row] for row in chosen if row < len(found["train"])]}
+
+    return replace(
+        material, rows=first(material.rows), trained=longest(material.trained), examples=longest(material.examples)
+    )
 
 
 def require_same_answers(before: Sequence[inference.Answer], after: Sequence[inference.Answer]) -> None:

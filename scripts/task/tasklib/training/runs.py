@@ -28,7 +28,8 @@ LOGGING_KEYS = {"report_to", "run_name", "logging_dir", "project", "trackio_spac
 
 
 class RunRecord(BaseModel):
-    """models/<run>/run.json. `decided` is what the config left to the machine, `alerts` what went wrong on the way."""
+    """models/<run>/run.json. `decided` is what the config left to the machine, `alerts` what went wrong on the way.
+    `chain` are the runs that this one goes on from (`start_from`), the first one first."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -53,6 +54,7 @@ class RunRecord(BaseModel):
     final: dict[str, float] = {}
     alerts: list[dict[str, Any]] = []
     parent_run: str | None = None
+    chain: list[dict[str, Any]] = []
 
 
 def run_name(config_file: Path, limit: int | None) -> str:
@@ -87,6 +89,16 @@ def identity(config: RunConfig, definition: TaskDefinition, paths: TaskPaths) ->
     apart = {"parent": True, "hypothesis": True, "generation": True, "imbalance": {"prior_correction"}}
     resolved = config.model_dump(mode="json", exclude=apart)
     resolved["training"] = {key: value for key, value in resolved["training"].items() if key not in LOGGING_KEYS}
+    if config.start_from is not None:
+        started = read_record(paths.run(config.start_from))
+        resolved["start_from"] = [config.start_from, started and [started.identity["sha256"], started.finished_at]]
+    else:
+        del resolved["start_from"]
+    if config.preference_data is not None:
+        path = paths.root / config.preference_data
+        resolved["preference_data"] = [config.preference_data, sha256_of(path) if path.is_file() else None]
+    else:
+        del resolved["preference_data"]
     manifest = read_json(paths.manifest) if paths.manifest.is_file() else {"files": {}}
     parts = {
         "config": resolved,
@@ -131,6 +143,27 @@ def finished_run(paths: TaskPaths, name: str) -> RunRecord:
         )
         raise TaskError(ExitCode.PREREQUISITE, [problem], next=command)
     return record
+
+
+def start(paths: TaskPaths, config: RunConfig) -> RunRecord | None:
+    """The finished run that a config goes on from; None where it begins with the base model. Raises TaskError (exit 4)
+    where it is not finished, (exit 2) where its base model or adapter is another one."""
+    if config.start_from is None:
+        return None
+    record = finished_run(paths, config.start_from)
+    own = config.model_dump(mode="json")
+    changed = [line for key in ("base_model", "adapter") for line in differences(record.config[key], own[key], key)]
+    if changed:
+        hint = f"write what run {config.start_from!r} has: its weights are loaded as they are"
+        problems = [Problem(code="start_differs", message=line, field="start_from", hint=hint) for line in changed]
+        raise TaskError(ExitCode.USAGE, problems)
+    return record
+
+
+def chain_of(name: str, record: RunRecord) -> list[dict[str, Any]]:
+    """`chain` of a run that goes on from the run `name`."""
+    link = {"run": name, "method": record.config.get("method", "sft"), "identity": record.identity["sha256"]}
+    return [*record.chain, link | {"finished_at": record.finished_at}]
 
 
 def require_same_identity(record: RunRecord, wanted: dict[str, Any], name: str, hint: str) -> None:

@@ -16,7 +16,8 @@ from tasklib.files import append_jsonl, read_json, write_jsonl
 from tasklib.training import alerts
 from tasklib.training.alerts import Alert
 
-KEPT = ("loss", "learning_rate", "grad_norm", "mean_token_accuracy", "entropy", "num_tokens")
+REWARDS = ("rewards/accuracies", "rewards/margins")  # of dpo and orpo
+KEPT = ("loss", "learning_rate", "grad_norm", "mean_token_accuracy", "entropy", "num_tokens", *REWARDS)
 SPEEDS = ("eval_runtime", "eval_samples_per_second", "eval_steps_per_second", "eval_num_tokens")  # not kept
 REDRAW_S = 30.0  # seconds between two drawings of the curves, at least
 REDRAW_SHARE = 0.01  # of the time may go into drawing
