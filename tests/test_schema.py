@@ -16,7 +16,7 @@ from tasklib.cli import ExitCode
 from tasklib.documents import parse_yaml
 from tasklib.schema import OWNED_ADAPTER_FIELDS, OWNED_TRAINING_FIELDS, RENAMED_TRAINING_FIELDS
 from tasklib.summary import Problem, TaskError
-from tasklib.upstream_fields import LORA_FIELDS, SFT_FIELDS
+from tasklib.upstream_fields import DPO_FIELDS, LORA_FIELDS, ORPO_FIELDS, SFT_FIELDS
 
 DEFINITION = """\
 # task_definition.yaml: the contract over all runs
@@ -372,7 +372,7 @@ CONFIG_MISTAKES = {
         ("  id: Qwen/Qwen3-0.6B\n", "", "base_model.id", 5, "add 'id'"),
     ],
     "illegal_value": [
-        ("method: sft", "method: kto", "method", 11, "'dpo'", "legal: sft"),
+        ("method: sft", "method: kto", "method", 11, "'kto'", "legal: sft"),
         ("type: lora", "type: loar", "adapter.type", 13, "did you mean 'lora'", "qlora, dora, qdora, full"),
         ("dtype: auto", "dtype: fp16", "base_model.dtype", 8, "'fp16'", "float16"),
         ("attn_implementation: auto", "attn_implementation: flash",
@@ -450,7 +450,7 @@ def test_an_owned_key_is_refused_with_the_name_of_its_owner_whatever_its_value(s
 
 @pytest.mark.parametrize(("section", "key", "hint"), OWNED)
 def test_an_owned_key_is_a_field_of_the_pinned_class_so_that_none_outlives_its_field(section, key, hint):
-    assert key in {"adapter": LORA_FIELDS, "training": SFT_FIELDS}[section]
+    assert key in {"adapter": LORA_FIELDS, "training": {**SFT_FIELDS, **DPO_FIELDS, **ORPO_FIELDS}}[section]
 
 
 def hinted(pattern: str) -> list[str]:
@@ -499,7 +499,7 @@ def test_keys_of_an_adapter_mean_nothing_in_full_training_and_are_refused_in_the
 @pytest.mark.parametrize(
     ("class_name", "file", "owned"),
     [
-        ("SFTConfig", "03_train.py", OWNED_TRAINING_FIELDS),
+        ("config_class", "03_train.py", OWNED_TRAINING_FIELDS),
         ("LoraConfig", "tasklib/model/peft_reading.py", OWNED_ADAPTER_FIELDS),
     ],
 )
@@ -515,8 +515,10 @@ def test_what_training_passes_beside_the_fields_of_a_config_can_stand_in_no_conf
 
 def test_what_this_project_sets_by_itself_are_fields_of_the_pinned_classes():
     assert schema.LORA_DEFAULTS and set(schema.LORA_DEFAULTS) <= set(LORA_FIELDS)
-    assert schema.TRAINING_DEFAULTS and set(schema.TRAINING_DEFAULTS) <= set(SFT_FIELDS)
-    assert set(schema.TrainingSpec.model_fields) - schema.EARLY_STOPPING_FIELDS <= set(SFT_FIELDS)
+    for method in schema.METHODS:
+        fields = set(schema.TRL_FIELDS[method])
+        assert schema.TRAINING_DEFAULTS and {*schema.TRAINING_DEFAULTS, *schema.METHOD_DEFAULTS[method]} <= fields
+        assert set(schema.TrainingSpec.model_fields) - schema.EARLY_STOPPING_FIELDS <= fields
 
 
 # All problems at once.

@@ -120,7 +120,7 @@ def _orpo() -> type:
     return AnswerOnly
 
 
-def arguments_class(method: str) -> type:
+def config_class(method: str) -> type:
     """TRL's config class of a method."""
     if method == "orpo":
         from trl.experimental.orpo import ORPOConfig
