@@ -528,7 +528,7 @@ def test_few_shot_is_a_baseline_of_its_own_with_worked_examples_from_train(copy,
     copy.edit_definition(evaluation={"n_few_shot": 2})
     asked = []
     real = systems.by_model
-    monkeypatch.setattr(systems, "by_model", lambda *a: asked.append(a[3]) or real(*a))
+    monkeypatch.setattr(systems, "by_model", lambda *a, **k: asked.append(a[3]) or real(*a, **k))
     assert evaluate(copy, "--baselines-only").code == 0
     (folder,) = copy.folder.glob("benchmarks/baselines/few_shot-*/validation")
     (conversations,) = asked
@@ -643,7 +643,7 @@ def test_texts_are_cut_in_evaluation_and_prediction_as_in_training_and_are_count
     asked = []
     with pytest.MonkeyPatch.context() as patch:
         real = systems.by_model
-        patch.setattr(systems, "by_model", lambda *a: asked.append(a[3]) or real(*a))
+        patch.setattr(systems, "by_model", lambda *a, **k: asked.append(a[3]) or real(*a, **k))
         outcome = evaluate(copy, "--config", "configs/short.yaml")
     assert outcome.code == 0 and asked == [conversations, conversations]  # of zero_shot and of the run
     found = copy.json("benchmarks/short/validation/metrics.json")

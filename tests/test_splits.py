@@ -19,7 +19,7 @@ SHARES = {"validation": 0.1, "test": 0.2}
 WANTED = {"train": 0.7, "validation": 0.1, "test": 0.2}
 
 
-def made(labels, *, texts=None, groups=None, times=None):
+def made(labels, *, texts=None, passages=None, groups=None, times=None):
     """(index, strata) of rows with these labels (a name or a tuple of names each); texts are different unless given."""
     n = len(labels)
     labels = [(label,) if isinstance(label, str) else label for label in labels]
@@ -32,6 +32,7 @@ def made(labels, *, texts=None, groups=None, times=None):
         line=np.arange(1, n + 1),
         split=zeros,
         text_key=keys[np.arange(n) if texts is None else texts],
+        passage=np.zeros(n, dtype=np.uint64) if passages is None else np.array(passages, dtype=np.uint64),
         gold=zeros,
         stratum=np.array([number[label] for label in labels], dtype=np.int32),
         group=np.zeros(n, dtype=np.uint64) if groups is None else np.array(groups, dtype=np.uint64),
@@ -189,6 +190,14 @@ def test_the_order_of_the_rows_changes_no_rows_split():
 
 
 # Near duplicates
+
+
+def test_rows_of_one_passage_stay_on_one_side_whatever_their_questions():
+    passages = [number // 4 + 1 for number in range(200)]
+    index, strata = made(["a", "b"] * 100, passages=passages)
+    found = splits.assign(index, strata, SHARES, seed=3).split
+    assert len(set(found)) == 3
+    assert all(len(set(found[start : start + 4])) == 1 for start in range(0, 200, 4))
 
 
 def test_rows_linked_by_near_pairs_stay_on_one_side_across_texts_and_groups():
