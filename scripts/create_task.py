@@ -28,15 +28,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 BUNDLE = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(BUNDLE / "scripts" / "task"))
 
-from tasklib import cli  # noqa: E402 - the only copy of the schema lies in scripts/task
+from tasklib import cli, task_types  # noqa: E402 - the only copy of the schema lies in scripts/task
 from tasklib.summary import Problem, Summary, TaskError  # noqa: E402
 
 if TYPE_CHECKING:
     from creation.answers import Given
+    from creation.fitting import Sizes
     from creation.hub_data import HubData
     from creation.sources import Source
 
-LABELLED = "labelled.csv"  # what a task without data waits for in data/raw/
+# What a task without data waits for in data/raw/: a table, or JSON lines where a cell holds more than a text.
+LABELLED, LABELLED_JSON = "labelled.csv", "labelled.jsonl"
 
 # Refusals that another command line settles (exit 2); for others the data must change (exit 3).
 USAGE_CODES = {
@@ -64,6 +66,7 @@ def build_parser() -> cli.Parser:
             "uv run scripts/create_task.py --name news-sentiment --data news.csv --dry-run",
             "uv run scripts/create_task.py --name news-sentiment --data news.csv --text-field title --label-field mood",
             "uv run scripts/create_task.py --name topics --data dev.txt --label-names class.txt",
+            "uv run scripts/create_task.py --name people --data a.jsonl --type ner --fields text=body,entities=spans",
             "uv run scripts/create_task.py --name intents --labels refund,order,other",
             "uv run scripts/create_task.py --upgrade tasks/news-sentiment --dry-run",
         ],
@@ -76,7 +79,7 @@ def build_parser() -> cli.Parser:
     )
     add("--name", help="name of the task: a-z, 0-9 and hyphens")
     add("--description", help="one sentence about the task")
-    add("--type", help="task type (default: classification)")
+    add("--type", help="task type (default: what the data show; classification where there are none)")
     add(
         "--data",
         action="append",
@@ -90,9 +93,18 @@ def build_parser() -> cli.Parser:
     add("--columns", help="a,b,…: names of the columns of a table without a header row")
     add("--encoding", choices=["utf-8", "utf-16", "big5", "gb18030"], help="of the raw files (default: what they show)")
     add("--sheet", help="Excel sheet that holds the rows")
-    add("--text-field", help="column that holds the text")
-    add("--label-field", help="column that holds the label")
-    add("--labels", help="a,b,c or name-in-data=what-the-model-writes,… (default: those found in the data)")
+    add(
+        "--fields",
+        metavar="ROLE=COLUMN,…",
+        help="columns by their role in the task type, e.g. text=body,entities=spans",
+    )
+    add("--text-field", metavar="COLUMN", help="the column that the model reads: --fields text=COLUMN")
+    add("--label-field", metavar="COLUMN", help="the column that the model answers: --fields label=COLUMN")
+    add(
+        "--labels",
+        help="a,b,c or name-in-data=what-the-model-writes,…: labels, entity types, sentiments or stances (default: "
+        "those found in the data)",
+    )
     add("--base-model", help="Hub id, local path or builtin:smollm2-135m (default: Qwen/Qwen3-0.6B)")
     add(
         "--language",
@@ -109,12 +121,14 @@ def build_parser() -> cli.Parser:
 
 @dataclass
 class Plan:
-    """What will be written: the definition, raw file -> its name in data/raw/, and what the summary says."""
+    """What will be written: the definition, raw file -> its name in data/raw/, what the summary says, and how long
+    prompts and answers are."""
 
     definition: dict[str, Any]
     sources: list[Source] = field(default_factory=list)
     copies: dict[Path, str] = field(default_factory=dict)
     report: dict[str, Any] = field(default_factory=dict)
+    sizes: Sizes | None = None
 
 
 def create(args: argparse.Namespace) -> Summary:
@@ -146,37 +160,54 @@ def _from_data(args: argparse.Namespace, given: Given, files: dict[str, Any], hu
     problems = found.problems + understood.problems + ([names] if isinstance(names, Problem) else [])
     if problems:
         _fail(args, given, problems, warnings=warnings, candidates=understood.candidates)
-    wanted = {"fields": given.answers["data"]["fields"], "labels": given.answers["task"].get("labels")}
-    wanted["language"] = given.answers.get("language")
+    task = given.answers["task"]
+    wanted = {"type": given.type, "fields": given.answers["data"]["fields"], "task": task}
+    wanted["labels"] = given.labels or task.get(given.label_option or "labels")
+    wanted |= {"language": given.answers.get("language"), "prompt": given.answers.get("prompt")}
     proposed = proposal.propose(by_class, wanted, names, hub.class_names if hub else None)
+    given.settle(proposed.type or proposal.TABLE)
     outputs = {"source": given.files["all"][0]} if hub else {}
     if proposed.fields:
         print(proposed.to_text(), file=sys.stderr)
         outputs["proposal"] = proposed.shown()
     report = {"warnings": warnings + proposed.warnings, "totals": proposed.totals, "outputs": outputs}
+    report["candidates"] = proposed.candidates
     if proposed.unreadable or proposed.problems:
-        _fail(args, given, proposed.unreadable + proposed.problems, **report, candidates=proposed.candidates)
+        _fail(args, given, proposed.unreadable + proposed.problems, **report)
     copies = sources.raw_names(by_class)
-    definition = _definition(given, sources.data_files(by_class, copies), proposed)
+    definition = _definition(given, sources.data_files(proposed.sources, copies), proposed)
     if hub and hub.license and isinstance(definition.get("hub") or {}, dict):
         definition["hub"] = {"dataset_license": hub.license, **(definition.get("hub") or {})}
-    return Plan(definition, by_class, copies, report)
+    return Plan(definition, by_class, copies, report, sizes=proposed.sizes)
 
 
 def _without_data(args: argparse.Namespace, given: Given) -> Plan:
     """A task that waits for data: guides, an example of the right form, and the way to label texts."""
+    from creation import answers
+
     of_data = [flag for flag in ("label_lines", "label_names", "columns", "encoding", "sheet") if vars(args)[flag]]
-    if of_data or not given.answers["task"].get("labels"):
+    given.settle("classification")
+    if of_data or not (given.label_option or given.is_complete):
         message = "neither data nor labels were given"
         if of_data:
             message = f"--{of_data[0].replace('_', '-')} says something of data, and none were given"
-        hint = "give --data FILE (may repeat); or only --labels a,b,…: the task then helps to label texts"
+        hint = "give --data FILE (may repeat); or only --labels a,b,…: the task then helps to label texts; or --type "
+        hint += f"and the options that it needs: {', '.join(task_types.names())}"
         _fail(args, given, [Problem(code="no_data", message=message, field="data.files", hint=hint)])
-    given.answers["data"]["fields"] = {"text": "text", "label": "label", **given.answers["data"]["fields"]}
-    definition = _definition(given, {"all": [f"data/raw/{LABELLED}"]}, None)
-    hint = f"see docs/annotation_guide.md and data/example.csv; then put the rows into data/raw/{LABELLED}"
+    given.answers["data"]["fields"] = answers.complete_fields(given)
+    name, example = waiting_for(given.type)
+    definition = _definition(given, {"all": [f"data/raw/{name}"]}, None)
+    hint = f"see docs/annotation_guide.md and {example}; then put the rows into data/raw/{name}"
     warning = Problem(code="no_data_yet", message="the task has no data yet", field="data.files", hint=hint)
     return Plan(definition, report={"warnings": [warning]})
+
+
+def waiting_for(task_type: str) -> tuple[str, str]:
+    """The file that a task without data waits for, and the example of its form."""
+    from creation import rendering
+
+    is_table = rendering.fits_a_table(task_type)
+    return (LABELLED, "data/example.csv") if is_table else (LABELLED_JSON, "data/example.jsonl")
 
 
 def _definition(given: Given, files: dict[str, list[Any]], proposed: Any) -> dict[str, Any]:
@@ -184,13 +215,15 @@ def _definition(given: Given, files: dict[str, list[Any]], proposed: Any) -> dic
     answers = given.answers
     definition = {key: value for key, value in answers.items() if key != "baseline"}
     fields = {**(proposed.fields if proposed else {}), **answers["data"]["fields"]}
-    fields = {role: fields[role] for role in sorted(fields, key=lambda role: (role != "text", role != "label"))}
     definition["data"] = {**answers["data"], "files": files, "fields": fields}
-    labels = {"labels": proposed.labels} if proposed and proposed.labels else {}
-    task = {key: value for key, value in answers["task"].items() if key != "type" and (key, value) != ("labels", None)}
-    definition["task"] = {"type": answers["task"]["type"], **labels, **task}  # read first, so written first
+    task = {key: value for key, value in answers["task"].items() if key != "type" and value is not None}
+    found = {key: value for key, value in proposed.task.items() if key != "type"} if proposed else {}
+    definition["task"] = {"type": given.type, **found, **task}  # read first, so written first
     if proposed and definition.get("language") is None:
         definition["language"] = proposed.language
+    prompt = definition.get("prompt") or {}
+    if proposed and proposed.instruction and isinstance(prompt, dict) and prompt.get("instruction") is None:
+        definition["prompt"] = {**prompt, "instruction": proposed.instruction}
     return definition
 
 
@@ -199,9 +232,13 @@ def _fail(args: argparse.Namespace, given: Given, problems: list[Problem], **rep
     usage = cli.ExitCode.USAGE
     code = usage if all(problem.code in USAGE_CODES for problem in problems) else cli.ExitCode.DATA
     files = {split: [f"data/raw/{split}"] for split in given.files} or {"all": ["data/raw/all"]}
+    from creation import answers, rendering
+
+    given.settle("classification")
     stand_in = _definition(given, files, None)
-    stand_in["data"]["fields"] = {"text": "text", "label": "label", **stand_in["data"]["fields"]}
-    stand_in["task"].setdefault("labels", {"a": "a", "b": "b"})
+    stand_in["data"]["fields"] = answers.complete_fields(given)
+    stand_in["task"] = rendering.with_example_options(stand_in["task"])
+    stand_in["prompt"] = {"instruction": "Answer.", **(stand_in.get("prompt") or {})}
     try:
         _check(args, given, stand_in)
     except TaskError as error:
@@ -210,7 +247,7 @@ def _fail(args: argparse.Namespace, given: Given, problems: list[Problem], **rep
     raise TaskError(code, problems, **report)
 
 
-def _check(args: argparse.Namespace, given: Given, definition: dict[str, Any]) -> Checked:
+def _check(args: argparse.Namespace, given: Given, definition: dict[str, Any], sizes: Sizes | None = None) -> Checked:
     """Renders and checks every document. Raises TaskError (exit 2) with everything that is wrong."""
     from creation import answers, rendering
     from tasklib.model import builtin
@@ -218,7 +255,7 @@ def _check(args: argparse.Namespace, given: Given, definition: dict[str, Any]) -
     problems = [problem] if (problem := answers.name_problem(definition.get("name"))) else []
     if problem:
         definition = {**definition, "name": "name"}
-    config = rendering.config_of(given.answers["baseline"], args.base_model)
+    config = rendering.config_of(given.answers["baseline"], args.base_model, given.type, sizes)
     try:
         texts = rendering.render(definition, config)
         checked, run_config = rendering.checked(texts, args.answers, given.lines)
@@ -250,18 +287,20 @@ def _write(args: argparse.Namespace, given: Given, plan: Plan) -> Summary:
     from creation import rendering
 
     try:
-        checked = _check(args, given, plan.definition)
+        checked = _check(args, given, plan.definition, plan.sizes)
     except TaskError as error:
         raise TaskError(error.exit_code, error.problems, **{**plan.report, **error.report}) from None
     target = (args.tasks_dir / checked.definition.name).resolve()
     texts = checked.texts | rendering.guides(checked.definition, checked.config)
     if not plan.sources:
-        texts["data/example.csv"] = rendering.example_sheet(checked.definition)
+        texts[waiting_for(given.type)[1]] = rendering.example_of(checked.definition)
     outputs = plan.report.pop("outputs", {})
     if not args.dry_run:
         rendering.write(target, texts, plan.copies, given.answers, plan.sources)
         outputs = {"task": str(target), **outputs}
-    after = "bash scripts/run_pipeline.sh" if plan.sources else "uv run python scripts/label_with.py --help"
+    labels_help = checked.definition.task_type.label_set(checked.definition.task) is not None
+    waiting = f"uv run python scripts/{'label_with.py --help' if labels_help else '01_validate_data.py'}"
+    after = "bash scripts/run_pipeline.sh" if plan.sources else waiting
     return Summary.of(
         "create_task",
         **plan.report,

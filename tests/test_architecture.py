@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from conftest import BUNDLE
-from tasklib import task_types
+from tasklib import schema, task_types
 
 SCRIPTS = BUNDLE / "scripts"
 LIBRARY = sorted((SCRIPTS / "task" / "tasklib").rglob("*.py"))
@@ -153,15 +153,17 @@ def test_a_stage_knows_the_standard_library_the_pinned_packages_and_tasklib(path
 
 
 def decided_by(tree: ast.AST, names: set[str]) -> list[int]:
-    """Lines on which what happens depends on one of `names`: comparisons, match, tables that are looked up."""
-    lines = []
+    """Lines on which what happens depends on one of `names`: comparisons, match, tables that are looked up. A key that
+    is a section of a config, too (`generation`), decides nothing."""
+    lines, sections = [], set(schema.RunConfig.model_fields)
     for node in ast.walk(tree):
         if isinstance(node, ast.Compare):
             parts = [node.left, *node.comparators]
         elif isinstance(node, ast.MatchValue):
             parts = [node.value]
         elif isinstance(node, ast.Dict):
-            parts = [key for key in node.keys if key is not None]
+            parts = [key for key in node.keys if not (isinstance(key, ast.Constant) and key.value in sections)]
+            parts = [key for key in parts if key is not None]
         else:
             continue
         constants = [inner for part in parts for inner in ast.walk(part) if isinstance(inner, ast.Constant)]
@@ -181,10 +183,12 @@ def decided_by(tree: ast.AST, names: set[str]) -> list[int]:
         ("kind == 'xx'", []),
         ("task.setdefault('type', 'x')", []),
         ("text = 'x'", []),
+        ("{'generation': 1}", []),
+        ("kind == 'generation'", [1]),
     ],
 )
 def test_the_search_for_decisions_finds_them(source, lines):
-    assert decided_by(ast.parse(source), {"x"}) == lines
+    assert decided_by(ast.parse(source), {"x", "generation"}) == lines
 
 
 def test_nothing_outside_the_task_types_asks_which_task_type_it_is():

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
+import every_type
 from tasklib import schema
 from tasklib.answering.inference import Answer
 from tasklib.data import conversion
@@ -137,7 +138,8 @@ def test_rows_fixed_and_broken_are_those_that_only_one_of_the_two_answers_right(
     assert [(row["kind"], row["id"]) for row in versus["rows"]] == [
         ("broken", ids[5]), ("fixed", ids[0]), ("fixed", ids[1]), ("fixed", ids[2])]  # fmt: skip
     assert versus["rows"][0] == {
-        "kind": "broken", "id": ids[5], "text": TEXTS[5], "gold": "bad", "before": "bad", "after": "good"}  # fmt: skip
+        "kind": "broken", "id": ids[5], "text": TEXTS[5], "gold": "bad", "before": "bad", "after": "good",
+            "score_before": None, "score_after": None}  # fmt: skip
 
 
 def test_the_numbers_are_those_of_the_evaluation_and_of_the_paired_test(task):
@@ -815,3 +817,38 @@ def test_differences_of_classes_are_paired(task):
     assert all(
         i.model_dump() == {"value": 0, "ci_low": 0, "ci_high": 0} for row in table.values() for i in row.values()
     )
+
+
+# Every task type, closed or open.
+
+
+@pytest.mark.parametrize("language", ["zh-TW", "en"])
+@pytest.mark.parametrize("name", every_type.NAMES)
+def test_runs_of_any_type_are_compared_row_by_row(tmp_path, monkeypatch, name, language):
+    """One run answers every example with the answer of another, the other one answers all of them right."""
+    made, paths = every_type.definition_of(name, language=language), TaskPaths(tmp_path)
+    rows = every_type.processed(made)
+    monkeypatch.setattr(conversion, "load_split", lambda paths, split: rows)
+    data = evaluation.Rows("validation", rows, [])
+    write_text(paths.definition, yaml.safe_dump(made.model_dump(mode="json"), allow_unicode=True))
+    for run, answers in (("before", every_type.wrong(made)), ("after", every_type.right(made))):
+        decoding = made.evaluation.decoding
+        result = evaluation.score(made, data, answers, run=run, decoding=decoding, identity=run)
+        evaluation.save(paths.benchmark(run, "validation"), result)
+        record = runs.RunRecord(
+            status="finished", argv=[], config={}, identity={"sha256": run, "parts": {}}, inputs={}, code={},
+            environment={}, hardware={}, seed=42, started_at="2026-01-01", finished_at="2026-01-01",
+        )  # fmt: skip
+        runs.write_record(paths.run(run), record)
+    n_wrong = sum(p.prediction != p.gold for p in evaluation.read(paths.benchmark("before", "validation")).predictions)
+    compared = comparison.compare(paths, made, [], against="before", split="validation")
+    (versus,) = compared.versus
+    assert 0 < versus.n_fixed <= n_wrong and versus.n_broken == 0 and versus.comparison.delta > 0
+    target = comparison_page.files(paths, compared, all_runs=True)
+    assert comparison_page.write(target, made, compared)
+    page = Page(target.page.read_text(encoding="utf-8")).text
+    assert "None" not in page and "nan" not in page.casefold()
+    if made.task_type.label_set(made.task) is None:
+        changes = [row.score_after - row.score_before for row in versus.rows]
+        assert changes == sorted(changes, reverse=True) and min(changes) > 0
+        assert COMPARISON[language]["open"]["rows"] in page

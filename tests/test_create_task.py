@@ -21,7 +21,7 @@ import create_task
 from creation import rendering
 from hub_server import Hub, Repo
 from task_folder import BUNDLE, jsonl, run_script, sha256s, write
-from tasklib import schema
+from tasklib import schema, task_types
 from tasklib.reading.records import Row, read_rows
 from workbook import xlsx
 
@@ -661,6 +661,85 @@ def test_the_example_of_a_task_without_data_has_the_form_that_validation_wants(w
     assert outcome.code == 0 and outcome.summary["metrics"]["labels"] == {"refund": 1, "order": 1}
 
 
+OPTIONS = {
+    "multi_label_classification": {"labels": {"fee": "運費", "box": "包裝"}},
+    "ner": {"entity_types": {"PER": "人名", "LOC": "地名"}},
+    "entity_sentiment": {"sentiments": {"good": "好", "bad": "壞"}},
+    "entity_sentiment_pairs": {"sentiments": {"good": "好", "bad": "壞"}},
+    "stance": {"stances": {"pro": "支持", "con": "反對", "none": "中立"}, "favor": "pro", "against": "con"},
+    "extraction": {
+        "json_schema": {
+            "type": "object",
+            "properties": {
+                "order": {"type": "string"},
+                "count": {"type": "integer"},
+                "kind": {"enum": ["new", "used"]},
+            },
+            "required": ["order"],
+        }
+    },
+    "generation": {},
+    "preference": {},
+}
+
+
+@pytest.mark.parametrize("task_type", OPTIONS)
+def test_a_task_of_any_type_can_wait_for_data_and_its_example_has_the_form_that_validation_wants(work, task_type):
+    answers = answers_file(work, {"name": "x", "task": {"type": task_type, **OPTIONS[task_type]}})
+    folder = created(work, "--answers", answers)
+    assert definition_of(folder).task.type == task_type and list((folder / "data/raw").iterdir()) == []
+    (example,) = folder.glob("data/example.*")
+    (waiting,) = files_of(folder)["all"]
+    assert example.suffix == Path(waiting).suffix
+    write(folder / waiting, example.read_bytes())
+    outcome = run_script(folder / "scripts/01_validate_data.py")
+    assert outcome.code == 0 and outcome.summary["counts"]["rows"] >= 1, outcome.summary
+
+
+def test_columns_of_any_role_are_named_by_fields(work):
+    rows = [{"內文": f"第{n}則，王小明到場", "對象": "王小明", "看法": "好壞"[n % 2]} for n in range(30)]
+    write(work / "a.jsonl", jsonl(*rows))
+    flags = ["--name", "x", "--data", "a.jsonl", "--fields", "text=內文,entity=對象,sentiment=看法"]
+    folder = created(work, *flags)
+    definition = definition_of(folder)
+    assert definition.task.type == "entity_sentiment" and definition.task.sentiments == {"好": "好", "壞": "壞"}
+    assert definition.data.fields == {"text": "內文", "entity": "對象", "sentiment": "看法"}
+
+
+def test_text_field_and_label_field_name_the_roles_of_the_type(work):
+    rows = [{"言": f"第{n}個理由", "於": ("核電", "公投")[n % 2], "側": ("支持", "反對")[n % 2]} for n in range(30)]
+    write(work / "a.jsonl", jsonl(*rows))
+    flags = [
+        "--data",
+        "a.jsonl",
+        "--type",
+        "stance",
+        "--text-field",
+        "言",
+        "--label-field",
+        "側",
+        "--fields",
+        "target=於",
+    ]
+    definition = definition_of(created(work, "--name", "x", *flags))
+    assert definition.data.fields == {"text": "言", "target": "於", "stance": "側"}
+    assert (definition.task.favor, definition.task.against) == ("支持", "反對")
+
+
+@pytest.mark.parametrize(
+    ("fields", "code"),
+    [("text=a,text=b", "usage"), ("text=標題,mood=情感", "unknown_key"), ("label=nothing", "missing_column")],
+)
+def test_fields_that_cannot_be_meant_are_refused(work, fields, code):
+    found = refused(create(work, "--name", "x", "--data", "news.csv", "--fields", fields))
+    assert code in [problem["code"] for problem in found], found
+
+
+def test_labels_of_the_command_line_are_those_of_the_type(work):
+    folder = created(work, "--name", "x", "--type", "ner", "--labels", "PER=人名,LOC=地名")
+    assert definition_of(folder).task.entity_types == {"PER": "人名", "LOC": "地名"}
+
+
 def test_a_task_without_data_is_shown_by_a_dry_run_and_not_written(work):
     assert create(work, "--name", "x", "--labels", "a,b", "--dry-run").code == 0
     assert not (work / "tasks").exists()
@@ -686,8 +765,8 @@ FRESH = {
     "docs/annotation_guide.md", "docs/integration.md", "pyproject.toml", "scripts/01_validate_data.py",
     "scripts/02_convert_format.py", "scripts/03_train.py", "scripts/04_evaluate.py", "scripts/05_upload_hf.py",
     "scripts/compare_runs.py", "scripts/diagnose.py", "scripts/export_model.py", "scripts/gguf_converter.txt",
-    "scripts/label_with.py", "scripts/new_experiment.py", "scripts/predict.py", "scripts/run_pipeline.sh",
-    "scripts/suggest_labels.py", "scripts/sweep.py", "task_definition.yaml",
+    "scripts/label_with.py", "scripts/make_preferences.py", "scripts/new_experiment.py", "scripts/predict.py",
+    "scripts/run_pipeline.sh", "scripts/suggest_labels.py", "scripts/sweep.py", "task_definition.yaml",
 }  # fmt: skip
 
 
@@ -932,17 +1011,32 @@ def test_no_data_and_no_flags_are_a_bug(content, name, flags):
 # Data that people really have: the nine sets beside the checkout
 
 SHARED = BUNDLE.parent / "shared" / "data"
-REFUSED = {
-    "zh_csl_title_generation/dev.tsv": ("generation", "column_2 and column_3"),
-    "zh_dpo_llamafactory/dpo_zh_demo.json": ("dpo", "preference pairs"),
-    "zh_phone_absa_3line/phone.train.txt": ("aspect-sentiment", "$T$"),
-    "zh_weibo_ner/weiboNER.conll.train": ("ner", "CoNLL"),
-    "zh_weibo_ner/weiboNER_2nd_conll.dev": ("ner", "CoNLL"),
-    "zh_weibo_ner/weiboNER_2nd_conll.test": ("ner", "CoNLL"),
-    "zhtw_drcd_qa/DRCD_dev.json": ("extraction", "SQuAD"),
-    "en_finentity/FinEntity.json": ("entity-sentiment", "offsets"),
-    "en_kto_unpaired/kto_en_demo.json": ("kto", "unpaired"),
-}
+SENTENCES = {"tokens": "tokens", "tags": "tags"}
+# file or folder -> task type, fields, some keys of `task:`, keys of its file
+PROPOSED = {
+    "zh_csl_title_generation/dev.tsv": ("generation", {"document": "column_2", "summary": "column_3"}, {}, {}),
+    "zhtw_drcd_qa/DRCD_dev.json": (
+        "generation", {"context": "context", "question": "question", "answers": "answers"}, {}, {}),
+    "zh_dpo_llamafactory/dpo_zh_demo.json": (
+        "preference", {"conversations": "conversations", "chosen": "chosen", "rejected": "rejected"}, {}, {}),
+    "zh_phone_absa_3line/phone.train.txt": (
+        "entity_sentiment", {"text": "text", "entity": "entity", "sentiment": "sentiment"},
+        {"sentiments": {"Negative": "Negative", "Positive": "Positive"}}, {}),
+    "zh_weibo_ner/weiboNER.conll.train": ("ner", SENTENCES, {}, {}),
+    "zh_weibo_ner/weiboNER_2nd_conll.dev": ("ner", SENTENCES, {}, {}),
+    "zh_weibo_ner/weiboNER_2nd_conll.test": ("ner", SENTENCES, {}, {}),
+    "en_finentity/FinEntity.json": (
+        "entity_sentiment", {"text": "content", "entity": "value", "sentiment": "label"},
+        {"sentiments": {"Negative": "Negative", "Neutral": "Neutral", "Positive": "Positive"}},
+        {"explode": {"column": "annotations"}}),
+    "zh_asap_aspect_rating/train_sample.csv": (
+        "entity_sentiment", {"text": "reviewbody", "entity": "aspect", "sentiment": "polarity"},
+        {"sentiments": {"-1": "負面", "0": "中性", "1": "正面"}, "mention": "free"}, {}),
+    "zh_thucnews_title_topic/dev.txt": ("classification", {"text": "column_1", "label": "column_2"}, {}, {}),
+}  # fmt: skip
+CLEAN = ["zh_csl_title_generation/dev.tsv", "zhtw_drcd_qa/DRCD_dev.json", "zh_dpo_llamafactory/dpo_zh_demo.json",
+         "zh_weibo_ner/weiboNER_2nd_conll.dev", "en_finentity/FinEntity.json",
+         "zh_asap_aspect_rating/train_sample.csv"]  # fmt: skip
 
 
 def shared(name):
@@ -958,14 +1052,39 @@ def converted(folder):
     return outcome.summary["counts"]
 
 
-@pytest.mark.parametrize("name", REFUSED)
-def test_real_data_of_another_task_type_are_refused_with_what_they_are_and_what_to_do(work, name):
-    wanted, what = REFUSED[name]
-    (problem,) = refused(create(work, "--name", "x", "--data", shared(name)))
-    assert problem["code"] == "unsupported_task_type" and what in problem["message"]
-    assert wanted in problem["hint"] and "types that exist: classification" in problem["hint"]
-    assert problem["hint"].count(";") >= 2, "beside the type it says what can be done"
+@pytest.mark.parametrize("name", PROPOSED)
+def test_real_data_are_proposed_as_the_task_that_they_are(work, name):
+    task_type, fields, options, of_file = PROPOSED[name]
+    outcome = create(work, "--name", "x", "--data", shared(name), "--dry-run")
+    assert outcome.code == 0, outcome.summary
+    proposal = outcome.summary["outputs"]["proposal"]
+    assert proposal["type"] == task_type and proposal["fields"] == fields and proposal["why"]
+    found = {**proposal["options"], "sentiments": proposal["answers"]}
+    assert {key: found[key] for key in options} == options
+    assert {key: proposal["file"].get(key) for key in of_file} == of_file
     assert not (work / "tasks").exists()
+
+
+@pytest.mark.parametrize("name", CLEAN)
+def test_a_task_made_of_real_data_validates_and_converts(work, name):
+    counts = converted(created(work, "--name", "x", "--data", shared(name)))
+    assert counts["train"] > counts["test"] > 0
+
+
+def test_real_unpaired_preferences_are_refused_with_what_to_do(work):
+    (problem,) = refused(create(work, "--name", "x", "--data", shared("en_kto_unpaired/kto_en_demo.json")))
+    assert problem["code"] == "unsupported_task_type" and "unpaired" in problem["message"]
+    assert "type preference" in problem["hint"] and "types that exist: classification" in problem["hint"]
+    assert not (work / "tasks").exists()
+
+
+def test_real_spans_with_polarities_are_entities_when_the_type_says_so(work):
+    outcome = create(work, "--name", "x", "--data", shared("en_finentity/FinEntity.json"), "--dry-run")
+    assert [option["value"] for option in outcome.summary["candidates"]["type"]] == ["entity_sentiment_pairs", "ner"]
+    flags = ["--name", "x", "--data", shared("en_finentity/FinEntity.json"), "--type", "ner", "--dry-run"]
+    proposal = create(work, *flags).summary["outputs"]["proposal"]
+    assert proposal["fields"] == {"text": "content", "entities": "annotations"}
+    assert set(proposal["labels"]) == {"Positive", "Negative", "Neutral"}
 
 
 def test_real_titles_with_numbered_topics_become_a_task_with_the_names_file(work):
@@ -986,14 +1105,14 @@ def test_a_real_folder_beside_whose_rows_a_names_file_lies_names_it(work):
     assert outcome.code == 0 and "class.txt" in warning["message"] and "--label-names" in warning["hint"]
 
 
-def test_real_reviews_with_many_ratings_are_refused_with_all_of_them_and_made_with_one(work):
+def test_real_reviews_with_many_ratings_are_aspects_and_with_one_named_a_classification(work):
     data = shared("zh_asap_aspect_rating")
-    outcome = create(work, "--name", "stars", "--data", data)
-    assert [problem["code"] for problem in refused(outcome)] == ["ambiguous_column"]
-    found = [option["value"] for option in outcome.summary["candidates"]["label"]]
-    assert found[0] == "star" and len(found) == 19
+    outcome = create(work, "--name", "stars", "--data", data, "--dry-run")
+    file = outcome.summary["outputs"]["proposal"]["file"]
+    assert outcome.code == 0 and len(file["melt"]["columns"]) == 18 and file["melt"]["drop"] == ["-2"]
     folder = created(work, "--name", "stars", "--data", data, "--label-field", "star")
     assert set(files_of(folder)) == {"train", "test"} and definition_of(folder).data.fields["text"] == "reviewbody"
+    assert definition_of(folder).task.type == "classification"
     counts = converted(folder)
     assert (counts["train"] + counts["validation"], counts["test"]) == (100, 100)
 
@@ -1004,6 +1123,28 @@ def test_a_real_rating_of_minus_one_and_one_asks_for_words(work):
     assert problem["code"] == "labels_alike" and "--labels=-2=…,-1=…" in problem["hint"]
     folder = created(work, *flags, "--labels=-2=未提及,-1=負面,0=中性,1=正面")
     assert definition_of(folder).task.labels["-1"] == "負面"
+
+
+# The examples of templates/examples
+
+EXAMPLES = sorted(path.parent.name for path in (BUNDLE / "templates" / "examples").glob("*/answers.yaml"))
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_every_example_becomes_a_task_that_validates_and_converts(tmp_path, name):
+    example = BUNDLE / "templates" / "examples" / name
+    flags = ["--answers", example / "answers.yaml", "--name", f"demo-{name}", "--tasks-dir", tmp_path]
+    outcome = run_script(CREATE, *flags)
+    assert outcome.code == 0, outcome.summary["errors"]
+    counts = converted(tmp_path / f"demo-{name}")
+    assert counts["train"] + counts["validation"] + counts["test"] >= 60
+    assert (example / "README.md").is_file()
+
+
+def test_there_is_an_example_of_every_task_type():
+    answers = [BUNDLE / "templates" / "examples" / name / "answers.yaml" for name in EXAMPLES]
+    types = {yaml.safe_load(path.read_text(encoding="utf-8"))["task"]["type"] for path in answers}
+    assert types == set(task_types.names())
 
 
 # list_tasks.py

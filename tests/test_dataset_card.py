@@ -12,8 +12,9 @@ import pytest
 import yaml
 from huggingface_hub import DatasetCard
 
+import every_type
 from task_folder import Task, jsonl, make_task, news, write
-from tasklib import files, schema
+from tasklib import files, schema, task_types
 from tasklib.paths import task_paths
 from tasklib.summary import TaskError
 from tasklib.writing import dataset_card
@@ -342,3 +343,33 @@ def test_a_raw_file_outside_the_task_is_refused_because_every_row_names_it(tmp_p
     task.ok("01_validate_data.py")
     task.ok("02_convert_format.py")
     assert problems_of(task)[0] == ["path_outside_task"]
+
+
+# Every task type, in every form of its raw rows.
+
+
+@pytest.mark.parametrize("language", ["zh-TW", "en"])
+@pytest.mark.parametrize(
+    ("name", "form"), [(name, form) for name in every_type.NAMES for form in task_types.load(name).FORMS]
+)
+def test_the_card_of_any_type_names_its_columns_and_shows_a_row_in_their_form(name, form, language):
+    made = every_type.definition_of(name, form, language)
+    labels = {label: 2 for record in made.task_type.EXAMPLES for label in made.task_type.strata(record)}
+    manifest = dataset_card.Manifest(
+        schema_version=1, inputs={"a.jsonl": "0" * 64}, definition_sha256="d",
+        splits={"train": {"n_rows": 8, "labels": labels}}, files={"train.jsonl": "0" * 64},
+    )  # fmt: skip
+    report = dataset_card.DataReport(
+        raw_sha256={}, definition_sha256="d", counts={"rows": 8, "readable": 8}, totals={}, errors=[],
+        personal_data={}, script={}, expected_interval={},
+    )  # fmt: skip
+    card = dataset_card.render(made, manifest, report)
+    assert set(made.task_type.TASK_CATEGORIES) <= set(DatasetCard(card).data.task_categories)
+    assert "None" not in card
+    for column in made.data.fields.values():
+        assert column in card
+    for label in labels:
+        assert label in card
+    (shown,) = re.findall(r"```json\n(.*?)\n```", card, re.DOTALL)
+    record = made.task_type.Record(**json.loads(shown)["record"])
+    assert record in made.task_type.EXAMPLES

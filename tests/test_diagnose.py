@@ -433,3 +433,55 @@ def test_a_planted_fault_goes_round_the_loop_by_commands_alone_to_a_run_that_is_
     assert table[name]["verdict"] == "better" and table[name]["n_fixed"] > table[name]["n_broken"]
     ledger = (task.folder / "docs" / "EXPERIMENTS.md").read_text(encoding="utf-8")
     assert f"## {name} · " in ledger and f"採用 {name}：證實較好" in ledger
+
+
+# --- open answers ---
+
+
+def make_open(folder: Path, model: Any, rows: Rows, **config: Any) -> Task:
+    """The same rows as free text: the answer is what a label writes, and no label is known."""
+    task = make(folder, model, rows, **config)
+    written = yaml.safe_load((folder / "task_definition.yaml").read_text(encoding="utf-8"))
+    written["task"] = {"type": "generation"}
+    written["evaluation"] = {"n_few_shot": 0, "primary_metric": "exact_match"}
+    written["data"]["fields"] = {"prompt": "text", "response": "label"}
+    (folder / "task_definition.yaml").write_text(yaml.safe_dump(written, allow_unicode=True), encoding="utf-8")
+    for split, part in rows.items():
+        lines = [json.dumps({**row, "label": ANSWERS[row["label"]]}, ensure_ascii=False) for row in part]
+        (folder / "data" / "raw" / f"{split}.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    task.ok("02_convert_format.py", "--force")
+    return task
+
+
+@pytest.mark.parametrize(
+    ("config", "code"),
+    [
+        ({"learning_rate": 3e-6}, "learning_rate_too_low"),
+        ({"num_train_epochs": 1, "gradient_accumulation_steps": 30, "learning_rate": 3e-5}, "too_few_steps"),
+    ],
+)
+def test_a_fault_of_training_is_named_where_answers_are_open(base, tmp_path, config, code):
+    task = make_open(tmp_path / "task", base, make_rows(1), **config)
+    run(task)
+    found = diagnosed(task)
+    assert found and found[0]["code"] == code, [(item["code"], item["message"]) for item in found]
+    assert "chance_loss" not in found[0]["evidence"]
+
+
+def test_a_healthy_run_of_open_answers_gets_nothing_to_fix_and_no_word_of_labels(base, tmp_path):
+    task = make_open(tmp_path / "task", base, make_rows(1))
+    run(task)
+    summary = task.ok("diagnose.py")
+    assert summary["outputs"]["findings"] == []
+    assert not any("label" in option["message"] for option in summary["outputs"]["options"])
+
+
+def test_open_answers_longer_than_what_may_be_written_are_named(base, tmp_path):
+    task = make_open(tmp_path / "task", base, make_rows(1), num_train_epochs=1)
+    run(task)
+    record = task.json("models/baseline/run.json")
+    record["config"]["generation"]["max_new_tokens"] = 1
+    (task.folder / "models/baseline/run.json").write_text(json.dumps(record), encoding="utf-8")
+    found = diagnosed(task, "--no-model")[0]
+    assert found["code"] == "answers_cut"
+    assert found["evidence"]["p95_answer_tokens"] > found["evidence"]["max_new_tokens"] == 1

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tasklib import task_types
+
 BUNDLE = Path(__file__).resolve().parent.parent
 DOCUMENTS = sorted(
     path for path in BUNDLE.rglob("*.md")
@@ -117,6 +119,13 @@ def test_no_document_promises_a_part_that_does_not_exist():
     for document in DOCUMENTS:
         text = document.read_text(encoding="utf-8")
         assert [name for name in absent if name in text] == [], relative(document)
+
+
+@pytest.mark.parametrize("name", ["README.md", "README.zh-TW.md"])
+def test_the_readmes_list_every_task_type_with_its_primary_metric(name):
+    text = (BUNDLE / name).read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \|.*\| `(\w+)` \|$", text, re.MULTILINE)
+    assert dict(rows) == {task_type: task_types.load(task_type).PRIMARY_METRIC for task_type in task_types.names()}
 
 
 def test_the_readmes_show_what_was_measured_and_nothing_else():

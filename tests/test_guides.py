@@ -7,6 +7,7 @@ import csv
 import json
 import os
 import re
+import runpy
 import shlex
 import string
 import subprocess
@@ -21,13 +22,18 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from conftest import BUNDLE
+from every_type import definition_of
 from task_folder import jsonl, make_task, news
-from tasklib import schema
+from tasklib import schema, task_types
+from tasklib.data import dataset, forms
 from tasklib.data.answers import fold
 from tasklib.data.decisions import Contradiction, Decision
 from tasklib.documents import parse_yaml
+from tasklib.model import prompts
+from tasklib.paths import TaskPaths
+from tasklib.summary import TaskError
 from tasklib.writing import guides
-from tasklib.writing.guide_texts import ANNOTATION, INTEGRATION, LABELLING
+from tasklib.writing.guide_texts import ANNOTATION, INTEGRATION, LABELLING, OF_TYPE
 from test_docs import parser_of
 
 LANGUAGES = ("zh-TW", "en")
@@ -101,7 +107,9 @@ def row_with(text, first_cell):
 # The words.
 
 
-@pytest.mark.parametrize("words", [ANNOTATION, INTEGRATION, LABELLING], ids=["annotation", "integration", "labelling"])
+@pytest.mark.parametrize(
+    "words", [ANNOTATION, INTEGRATION, LABELLING, OF_TYPE], ids=lambda words: next(iter(words["en"]))
+)
 def test_both_languages_say_the_same_things_with_the_same_places_to_fill(words):
     def shape(value):
         if isinstance(value, dict):
@@ -194,9 +202,6 @@ def test_of_many_contradictions_the_first_are_shown_and_the_rest_counted():
 )
 @every_language
 def test_the_file_that_the_guide_shows_is_read_as_two_good_rows(tmp_path, language, fields):
-    from tasklib.data import dataset
-    from tasklib.paths import TaskPaths
-
     split = {"group_by": "company", "time_field": "day"}
     made = definition(language=language, data={"fields": fields, "split": split})
     (sample,) = blocks(guides.annotation_guide(made, EXAMPLES, [], []), "csv")
@@ -492,7 +497,86 @@ def test_a_task_type_with_open_answers_gets_guides_without_labels(monkeypatch, l
     monkeypatch.setattr(schema.task_types, "load", lambda name: open_answers)
     annotated = guides.annotation_guide(made, {"x": ["text"]}, [], [])
     integrated = guides.integration_guide(made, config())
-    absent = {ANNOTATION[language][key] for key in ("labels", "agreement")} | {INTEGRATION[language]["answers"]}
+    absent = {ANNOTATION[language][key] for key in ("sheet", "agreement")} | {INTEGRATION[language]["answers"]}
     assert absent & {*headings(annotated), *headings(integrated)} == set()
     assert ANNOTATION[language]["file"] in headings(annotated)
     assert messages_of(integrated)
+
+
+# Every task type, in every form of its raw rows.
+
+
+EVERY_FORM = [
+    pytest.param(name, form, id=f"{name}-{'+'.join(form.required)}")
+    for name in task_types.names()
+    for form in task_types.load(name).FORMS
+]
+every_form = pytest.mark.parametrize(("name", "form"), EVERY_FORM)
+
+
+@every_form
+def test_the_file_of_any_type_that_the_guide_shows_is_read_without_a_fault(tmp_path, name, form):
+    made = definition_of(name, form)
+    text = guides.annotation_guide(made, {}, [], [])
+    sample = [token.content for token in parsed(text) if token.type == "fence" and token.info in ("csv", "json")][-1]
+    (tmp_path / "data" / "raw").mkdir(parents=True)
+    (tmp_path / "data" / "raw" / "a.jsonl").write_text(sample, encoding="utf-8")
+    data = dataset.scan(TaskPaths(tmp_path), made)
+    assert data.findings.errors == [] and len(data.index) in (1, 2)
+
+
+@every_form
+@every_language
+def test_the_guides_of_any_type_have_no_empty_section_and_no_place_left_open(name, form, language):
+    made = definition_of(name, form, language)
+    for text in (guides.annotation_guide(made, {}, [], []), guides.integration_guide(made, config())):
+        lines = [line for line in text.splitlines() if line.strip()]
+        titles = [n for n, line in enumerate(lines) if re.match("#+ ", line)]
+        empty = [
+            n
+            for n in titles
+            if n + 1 == len(lines) or (n + 1 in titles and lines[n].count("#") == 2 == lines[n + 1].count("#"))
+        ]
+        assert [lines[n] for n in empty] == []
+        prose = re.sub(r"^(`{3,}).*?^\1", "", text, flags=re.MULTILINE | re.DOTALL)
+        assert not re.search(r"\{[a-z_]+\}", prose)
+
+
+@every_form
+def test_the_request_of_any_type_is_that_of_a_row_to_predict(name, form):
+    made = definition_of(name, form)
+    asked, _ = forms.example_input(made)
+    assert messages_of(guides.integration_guide(made, config())) == prompts.asked(made, [], asked)
+
+
+@every_form
+def test_the_call_that_the_guide_of_any_type_shows_is_taken_by_predict(tmp_path, name, form):
+    """What predict.py makes of the shown argument is the shown request, and its keys are the shown ones."""
+    made = definition_of(name, form)
+    text = guides.integration_guide(made, config())
+    command = shlex.split(next(block for block in blocks(text, "bash") if "predict.py" in block))
+    parser = parser_of(BUNDLE / "scripts" / "task" / "predict.py")
+    script = runpy.run_path(str(BUNDLE / "scripts" / "task" / "predict.py"))
+    (row,) = script["_rows"](parser.parse_args(command[command.index("python") + 2 :]), TaskPaths(tmp_path), made)
+    assert row["prompt"] == messages_of(text)
+    (shown,) = [
+        value for value in map(json.loads, blocks(text, "json")) if isinstance(value, dict) and "stage" in value
+    ]
+    assert shown["outputs"]["predictions"][0]["text"] == made.task_type.text_of(made.task_type.Record(**row["record"]))
+
+
+@pytest.mark.parametrize("name", task_types.names())
+def test_every_type_whose_answers_are_no_labels_has_words_of_its_own(name):
+    module = task_types.load(name)
+    for language in LANGUAGES:
+        assert module.label_set(module.EXAMPLE_OPTIONS) is not None or name in OF_TYPE[language]
+
+
+def test_a_row_of_several_fields_that_is_no_json_object_is_refused_with_an_example(tmp_path):
+    made = definition_of("generation", task_types.load("generation").FORMS[-1])
+    script = runpy.run_path(str(BUNDLE / "scripts" / "task" / "predict.py"))
+    args = script["build_parser"]().parse_args(["who?", '["x"]'])
+    with pytest.raises(TaskError) as caught:
+        script["_rows"](args, TaskPaths(tmp_path), made)
+    assert caught.value.exit_code == 2 and [p.code for p in caught.value.problems] == ["not_a_row"] * 2
+    assert '{"the context": "…", "the question": "…"}' in caught.value.problems[0].hint

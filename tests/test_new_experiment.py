@@ -87,12 +87,20 @@ def test_a_dry_run_writes_nothing(task):
         ("training.learning_rate=1e-4", "training.lr_scheduler_type=linear", "training.warmup_steps=10"),
         ("base_model.id=Qwen/Qwen3-0.6B", "base_model.dtype=bfloat16"),
         ("training.learning_rate=1e-4", "training.logging_steps=1", "generation.batch_size=4"),
+        ("method=dpo", "start_from=baseline", "preference_data=p.jsonl", "training.beta=0.2"),
+        ("method=orpo", "preference_data=p.jsonl", "training.learning_rate=5e-6"),
     ],
 )
 def test_keys_that_belong_together_and_keys_that_change_no_result_are_one_change(task, values):
     outcome = new(task, "one", *values)
     assert outcome.code == 0, outcome.summary
     assert outcome.summary["counts"]["changes"] == 1
+
+
+def test_a_learning_rate_is_a_change_of_its_own_where_the_method_stays(task):
+    assert new(task, "dpo", "method=dpo", "preference_data=p.jsonl", "training.learning_rate=5e-6").code == 0
+    outcome = new(task, "beta", "training.beta=0.3", "training.learning_rate=1e-6", parent="dpo")
+    assert codes(outcome) == ["several_changes"]
 
 
 def test_unrelated_changes_are_refused_with_each_of_them_unless_allowed(task):
@@ -107,7 +115,8 @@ def test_unrelated_changes_are_refused_with_each_of_them_unless_allowed(task):
 
 
 def test_every_group_names_keys_that_exist():
-    keys = {f"training.{name}" for name in (*schema.SFT_FIELDS, *schema.EARLY_STOPPING_FIELDS)}
+    keys = {f"training.{name}" for method in schema.METHODS for name in schema.TRL_FIELDS[method]}
+    keys |= {f"training.{name}" for name in schema.EARLY_STOPPING_FIELDS} | {"method", "start_from", "preference_data"}
     keys |= {f"adapter.{name}" for name in (*schema.LORA_FIELDS, *schema.AdapterSpec.model_fields)}
     for section in ("base_model", "imbalance", "generation"):
         keys |= {f"{section}.{name}" for name in schema.RunConfig.model_fields[section].annotation.model_fields}

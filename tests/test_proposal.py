@@ -1,4 +1,5 @@
-"""scripts/creation/proposal.py, columns.py, labels.py, shapes.py: what is proposed from the rows, and what refused."""
+"""scripts/creation/proposal.py, columns.py, labels.py, shapes.py: what is proposed from a table of texts and labels,
+and what refused. tests/test_recognition.py has the other task types."""
 
 from __future__ import annotations
 
@@ -12,9 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from creation import columns, labels, proposal, reading, shapes, sources
+from creation import columns, labels, proposal, reading, sources
 from creation.sources import Source
 from task_folder import jsonl, write
+from tasklib import task_types
 
 CLASSES = ("財經", "政治", "體育", "娛樂", "科技")
 N = 120
@@ -337,7 +339,6 @@ def test_class_names_of_a_card_count_for_their_own_column_alone(tmp_path):
     [
         (lambda k: f"類{k % 60}", "too_many_labels", "60 different values in 120 rows, 2.0 rows each"),
         (lambda k: f"{k / 7:.2f}", "too_many_labels", "120 different values"),
-        (lambda k: ("財經", "政治", "財經;政治", "政治、財經")[k % 4], "several_labels", "財經;政治"),
         (lambda k: "財經", "one_label", "財經 (120)"),
         (lambda k: "", "no_labels", "empty"),
         (lambda k: ("-1", "0", "1")[k % 3], "labels_alike", "'-1' and '1'"),
@@ -458,61 +459,37 @@ def test_a_language_that_is_given_wins(tmp_path):
     assert found.language == "en" and found.script == "traditional"
 
 
-# Forms of other task types.
+# What no task can be made of as it stands; forms of every task type: tests/test_recognition.py.
 
 TURNS = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
 FOREIGN_ROWS = {
-    "squad": ({"data": [{"paragraphs": [{"context": "c", "qas": []}]}]}, "extraction"),
-    "flat squad": ({"context": "c", "question": "q", "answers": {"text": ["c"]}}, "extraction"),
-    "dpo": ({"prompt": "p", "chosen": "c", "rejected": "r"}, "dpo"),
-    "kto": ({"messages": TURNS, "label": True}, "kto"),
-    "kto in columns": ({"prompt": "p", "completion": "c", "label": False}, "kto"),
-    "chat": ({"messages": TURNS}, "generation"),
-    "sharegpt": ({"conversations": [{"from": "human", "value": "q"}]}, "generation"),
-    "offsets": ({"text": "t", "annotations": [{"start": 0, "end": 1, "label": "x"}]}, "ner"),
-    "doccano": ({"text": "t", "label": [[0, 1, "PER"]]}, "ner"),
-    "alpaca": ({"instruction": "i", "input": "", "output": "a long answer in free text of its own " * 2}, "generation"),
-    "pair": ({"premise": "p", "hypothesis": "h", "label": 0}, "pair"),
+    "kto": ({"messages": TURNS, "label": True}, "type preference"),
+    "kto in columns": ({"prompt": "p", "completion": "c", "label": False}, "type preference"),
+    "pair": ({"premise": "p", "hypothesis": "h", "label": 0}, "into one column"),
 }
 
 
 @pytest.mark.parametrize("name", FOREIGN_ROWS)
-def test_rows_of_another_task_type_are_recognised_in_json(tmp_path, name):
-    row, wanted = FOREIGN_ROWS[name]
+def test_rows_that_no_task_type_reads_are_refused_with_what_to_do(tmp_path, name):
+    row, hint = FOREIGN_ROWS[name]
     rows = [{**row, "n": str(k)} for k in range(20)]
     found = propose(tmp_path, json.dumps(rows), "a.json")
     problem = refused(found, "unsupported_task_type")
-    assert wanted in problem.hint and problem.file.endswith("a.json") and found.shown()["type"] is None
-
-
-def test_an_empty_list_in_the_first_row_does_not_hide_the_form(tmp_path):
-    row = FOREIGN_ROWS["offsets"][0]
-    rows = [{**row, "annotations": []}, *[row] * 9]
-    assert refused(propose(tmp_path, jsonl(*rows), "a.jsonl"), "unsupported_task_type")
+    assert hint in problem.hint and problem.file.endswith("a.json") and found.shown()["type"] is None
+    assert all(each in problem.hint for each in task_types.names())
 
 
 def test_a_foreign_file_is_named_and_not_the_one_beside_it(tmp_path):
-    rows = jsonl(*[FOREIGN_ROWS["dpo"][0]] * 9)
+    rows = jsonl(*[FOREIGN_ROWS["kto"][0]] * 9)
     found = propose(tmp_path, {"a.csv": with_labels(lambda k: "ab"[k % 2]), "b.jsonl": rows})
     assert refused(found, "unsupported_task_type").file.endswith("b.jsonl")
-
-
-@pytest.mark.parametrize(
-    ("text", "wanted"),
-    [
-        ("台 B-LOC\n北 I-LOC\n很 O\n熱 O\n\n好 O\n" * 4, "ner"),
-        ("EU NNP B-NP B-ORG\nrejects VBZ B-VP O\nGerman JJ B-NP B-MISC\ncall NN I-NP O\n. . O O\n" * 3, "ner"),
-        ("這 台 $T$ 很 好\n手機\nPositive\n" * 9, "aspect-sentiment"),
-    ],
-)
-def test_lines_of_another_task_type_are_recognised(tmp_path, text, wanted):
-    assert wanted in refused(propose(tmp_path, text, "a.txt"), "unsupported_task_type").hint
 
 
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
         ("a.txt", "__label__好 這家店不錯\n__label__壞 再也不來\n" * 5, "fastText"),
+        ("a.json", json.dumps([{"tokens": ["a", "b"], "ner_tags": [0, k % 3]} for k in range(9)]), "numbers"),
         ("a.json", json.dumps({"version": 1, "data": with_labels(lambda k: "ab"[k % 2])}), "'data'"),
         ("a.json", json.dumps({"text": {"0": "t", "1": "u"}, "label": {"0": "a", "1": "b"}}), "a list for each column"),
         ("a.json", json.dumps({"x": {"text": "a", "label": "b"}, "y": {"text": "c", "label": "d"}}), "for each key"),
@@ -536,19 +513,16 @@ def test_columns_that_are_named_are_taken_whatever_the_form_looks_like(tmp_path)
     assert propose(tmp_path, rows, fields={"text": "premise", "label": "label"}).problems == []
 
 
-def test_two_texts_and_no_label_are_a_text_and_its_answer(tmp_path):
+def test_two_texts_and_no_label_are_a_text_and_its_summary(tmp_path):
     found = propose(tmp_path, only(sheet(), "標題", "內文"))
-    problem = refused(found, "unsupported_task_type")
-    assert (
-        "標題 and 內文" in problem.message
-        and "generation" in problem.hint
-        and values(found, "text") == ["標題", "內文"]
-    )
+    assert found.problems == [] and found.type == "generation"
+    assert found.fields == {"document": "內文", "summary": "標題"} and "標題" in found.instruction
 
 
-def test_a_table_of_words_and_letters_is_no_conll(tmp_path):
-    rows = "".join(f"第{k}則 {'AB'[k % 2]}\n" for k in range(20))
-    assert shapes.of_text(rows, "a.txt") is None and shapes.of_text("a O\nb O\nc O\nd O\ne O\n", "a.txt") is None
+def test_three_texts_and_no_label_are_asked_about(tmp_path):
+    rows = [{name: f"第{k}段很長的文字，寫在{name}這一欄" for name in "甲乙丙"} for k in range(N)]
+    found = propose(tmp_path, rows)
+    assert "--type generation --fields" in refused(found, "ambiguous_column").hint and len(values(found, "text")) == 3
 
 
 # Names files.
@@ -614,6 +588,8 @@ def test_no_rows_make_an_exception_and_a_proposal_is_complete_or_refused(tmp_pat
     found = proposal.propose([Source("all", tmp_path / "a.jsonl")], {"fields": fields}, None)
     json.dumps(found.shown())
     if not found.problems and not found.unreadable:
-        assert set(found.fields) == {"text", "label"} and len(found.labels) >= 2
+        forms = task_types.load(found.type).FORMS
+        assert any({*form.required} <= {*found.fields} <= {*form.required, *form.optional} for form in forms)
+        assert found.type != "classification" or len(found.labels) >= 2
         assert found.language in ("zh-TW", "en")
     assert all(problem.hint for problem in found.problems)

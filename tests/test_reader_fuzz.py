@@ -90,11 +90,14 @@ SPECS = st.fixed_dictionaries(
     {},
     optional={
         "encoding": st.sampled_from(list(ENCODINGS)),
-        "format": st.sampled_from(["json", "table", "lines", "excel", "parquet"]),
+        "format": st.sampled_from(["json", "table", "lines", "excel", "parquet", "squad", "triplet"]),
         "delimiter": st.one_of(st.sampled_from([*',;|\t" \r\n\x00\x01好']), st.characters(codec="utf-8")),
         "columns": st.lists(st.sampled_from(["t", "u", "v", ""]), min_size=1, max_size=4),
         "quoting": st.booleans(),
         "sheet": st.sampled_from(["Sheet", "表"]),
+        "explode": st.just({"column": "v"}),
+        "melt": st.just({"columns": ["u", "v*"], "entity": "e", "value": "t2", "drop": ["1"]}),
+        "collect": st.just({"by": "t", "into": "all", "columns": ["e", "u"]}),
         "values": st.dictionaries(st.sampled_from(["t", "label"]), st.text(max_size=3), max_size=1),
         "parallel": st.just({"label": "beside.txt"}),
     },
@@ -126,6 +129,8 @@ def _good_files() -> dict[str, bytes]:
         "indented": json.dumps(rows, ensure_ascii=False, indent=2).encode(),
         "stream": "".join(json.dumps(row, indent=1) + "\n" for row in rows).encode(),
         "table": table.encode(),
+        "squad": json.dumps({"data": [{"paragraphs": [{"context": "營收", "qas": rows}]}]}).encode(),
+        "triplet": ("$T$ 營收\n第一家\nPositive\n好 $T$\n營收\n-1\n" * 4).encode(),
         "plain": "".join(f"第{number}家\t營收\n" for number in range(8)).encode(),
     }
 
@@ -171,8 +176,9 @@ def test_a_damaged_file_is_read_to_the_end(folder, content, name, encoding):
 @given(kind=st.sampled_from(list(GOOD_FILES)), at=st.integers(0, 2000))
 def test_a_file_cut_anywhere_keeps_every_row_before_the_cut(folder, kind, at):
     content = GOOD_FILES[kind]
-    whole = [item for item in read_all(folder, content, "a") if isinstance(item, Row)]
-    found = [item for item in read_all(folder, content[:at], "a") if isinstance(item, Row)]
+    spec = {"format": kind} if kind == "triplet" else {}  # one example and a half do not show what a file is
+    whole = [item for item in read_all(folder, content, "a", **spec) if isinstance(item, Row)]
+    found = [item for item in read_all(folder, content[:at], "a", **spec) if isinstance(item, Row)]
     n_whole_lines = content[:at].count(b"\n")
     certain = [row for row, behind in itertools.pairwise(whole) if behind.line <= n_whole_lines and kind != "array"]
     assert found[: len(certain)] == certain

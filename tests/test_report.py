@@ -17,8 +17,9 @@ from markdown_it import MarkdownIt
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "scripts" / "task"))
 
+import every_type
 from tasklib.schema import DataSpec, EvaluationSpec, TaskDefinition
-from tasklib.scoring import report, report_facts
+from tasklib.scoring import evaluation, report, report_facts, row_scores, shown
 from tasklib.scoring.gate import shortfalls
 from tasklib.scoring.metrics import (
     CalibrationBin,
@@ -56,7 +57,7 @@ def definition(labels: dict[str, str] | None = None, language: str = "zh-TW") ->
         language=language,
         task=classification.Options(type="classification", labels=labels or ZH),
         data=DataSpec(files={"all": ["data/raw/news.csv"]}, fields={"text": "text", "label": "label"}),
-        evaluation=EvaluationSpec(n_few_shot=6),
+        evaluation=EvaluationSpec(n_few_shot=6, must_beat=["majority", "tfidf_logreg", "zero_shot"]),
     )
 
 
@@ -118,6 +119,7 @@ def everything(task: TaskDefinition, rows: Sequence[Row], source: str = "data/ra
         ("length", "13-40", 31, "macro_f1", 0.7707),
         ("label", first, 21, "recall", 0.8119),
         ("source", source, 40, "macro_f1", 0.6919),
+        ("target", "T1", 22, "macro_f1", 0.6443),
         ("script", "traditional", 57, "macro_f1", 0.7221),
         ("script", "simplified", 4, "macro_f1", None),
     ]
@@ -638,3 +640,101 @@ def driven(folder: Path, page: str, script: str, width: int) -> dict:
     found = re.search(r'<pre id="result">(.+?)</pre>', done.stdout, re.DOTALL)
     assert found, f"the page never finished: {done.stderr[-2000:]}"
     return json.loads(html.unescape(found.group(1)))
+
+
+# Every task type, closed or open.
+
+
+def evaluated(name, language="en", answers=every_type.wrong):
+    made = every_type.definition_of(name, language=language)
+    data = evaluation.Rows("validation", every_type.processed(made), [])
+    decoding = made.evaluation.decoding
+    result = evaluation.score(made, data, answers(made), run="baseline", decoding=decoding, identity="x")
+    return made, data.rows, result
+
+
+@pytest.mark.parametrize("language", ["zh-TW", "en"])
+@pytest.mark.parametrize("name", every_type.NAMES)
+def test_the_report_of_any_type_shows_its_wrong_rows_and_no_empty_section(tmp_path, name, language):
+    made, rows, result = evaluated(name, language)
+    report.write(tmp_path, made, result.metrics, result.predictions, rows, {})
+    page, markdown = ((tmp_path / f).read_text(encoding="utf-8") for f in ("report.html", "report.md"))
+    sections = re.findall(r'<section[^>]* id="(\w+)"', page)
+    assert sections == re.findall(r'<a href="#(\w+)"', page)
+    is_closed = made.task_type.label_set(made.task) is not None
+    assert ("matrix" in sections) == is_closed == (REPORT[language]["confusion"] in markdown)
+    assert ("classes" in sections) == bool(result.metrics.per_class)
+    n_right = row_scores.right(made, result.predictions).sum()
+    shown = re.findall(r'<td class="id searched"><code>([^<]+)</code>', page)
+    assert len(shown) == len(rows) - n_right > 0 and set(shown) <= {row["id"] for row in rows}
+    for part in (Page(page).text, visible_text_of_markdown(markdown)):
+        assert "None" not in part and "nan" not in part.casefold()
+
+
+@pytest.mark.parametrize("name", every_type.NAMES)
+def test_right_answers_of_any_type_are_no_wrong_rows(tmp_path, name):
+    made, rows, result = evaluated(name, answers=every_type.right)
+    report.write(tmp_path, made, result.metrics, result.predictions, rows, {})
+    assert REPORT["en"]["no_errors"] in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", every_type.NAMES)
+def test_open_answers_stand_with_the_lowest_score_first(tmp_path, name):
+    made, rows, result = evaluated(name)
+    report.write(tmp_path, made, result.metrics, result.predictions, rows, {})
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    scores = [float(value) for value in re.findall(r'class="score">[^<]*<b>([\d.]+)</b>', page)]
+    assert scores == sorted(scores)
+    is_closed = made.task_type.label_set(made.task) is not None
+    assert (scores == []) == is_closed == ('id="gold"' in page)
+
+
+def test_entities_are_marked_in_the_text_as_right_missing_and_spurious():
+    text = "台積電在新竹設廠，聯電跟進"
+    gold = [(0, 3, "ORG"), (4, 6, "LOC")]
+    predicted = [(0, 3, "ORG"), (4, 8, "LOC"), (9, 11, "ORG"), (90, 99, "ORG")]
+    pieces = shown.marked(text, gold, predicted)
+    assert "".join(piece.text for piece in pieces) == text
+    assert [(p.text, p.kinds, p.closing) for p in pieces if p.kinds] == [
+        ("台積電", ("right",), (("right", "ORG"),)),
+        ("新竹", ("missing", "spurious"), (("missing", "LOC"),)),
+        ("設廠", ("spurious",), (("spurious", "LOC"),)),
+        ("聯電", ("spurious",), (("spurious", "ORG"),)),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("text", "text"), ("", "-"), ([], "-"), ({}, "-"), (["a", "b"], "a\nb"), ([["甲", "正面"]], "甲 · 正面"),
+        ({"a": 1, "b": {"c": "d"}}, 'a: 1\nb: {"c": "d"}'), ([{"entity": "甲", "n": None}], "entity: 甲, n: null"),
+        ([{"start": 0, "end": 2, "type": "ORG"}], "ORG: ab (0–2)"),
+        ([{"start": None, "end": None, "type": "ORG", "text": "x"}], "ORG: x (–)"), ([-0.5, -1.25], "-0.5\n-1.25"), (3, "3"),
+    ],
+)  # fmt: skip
+def test_answers_of_any_shape_are_readable(value, expected):
+    assert shown.answer(value, "abc", "-") == expected
+
+
+DRIVE_OPEN = """<script>
+addEventListener("load", async () => {
+  const result = { all: seen() };
+  enter("search", "no such text");
+  result.none = seen();
+  await reset();
+  result.reset = seen();
+  finish(result);
+});
+</script>"""
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs a real browser: neither chromium nor google-chrome is on PATH")
+@pytest.mark.parametrize("name", every_type.NAMES)
+def test_the_search_works_in_a_real_browser_for_any_type(tmp_path, name):
+    made, rows, result = evaluated(name, "zh-TW")
+    report.write(tmp_path, made, result.metrics, result.predictions, rows, {})
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    found = driven(tmp_path, page, DRIVE_OPEN, 380)
+    n = len(rows) - int(row_scores.right(made, result.predictions).sum())
+    assert found["problems"] == [] and found["requests"] == [] and not found["too_wide"]
+    assert (found["all"], found["none"], found["reset"]) == ([n, n], [0, 0], [n, n])

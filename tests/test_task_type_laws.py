@@ -41,6 +41,48 @@ def golds(module):
     return [module.gold(record) for record in module.EXAMPLES]
 
 
+def is_compared(module):
+    """Whether a prediction is no answer but the values of a row's own ones."""
+    return "compare" in module.DECODINGS
+
+
+def right(module):
+    """The prediction of each example that is right: its gold answer, parsed; where answers are compared, the values of
+    a row's candidates, of which the first should have the largest."""
+    if is_compared(module):
+        return [[-float(place) for place in range(len(module.candidates(record)))] for record in module.EXAMPLES]
+    return [read(module, record, module.answer(record, module.EXAMPLE_OPTIONS)) for record in module.EXAMPLES]
+
+
+def read(module, record, text):
+    """The prediction that a generated text is, for one row."""
+    options = module.EXAMPLE_OPTIONS
+    return module.resolved(record, [record], [module.parse(text, options)], options)
+
+
+def all_read(module, text):
+    return [read(module, record, text) for record in module.EXAMPLES]
+
+
+def is_gold(module, parsed, record):
+    """Whether a parsed answer is the gold one; where several texts are right, gold is the list of them."""
+    gold = module.gold(record)
+    return parsed == gold or (isinstance(parsed, str) and isinstance(gold, list) and parsed in gold)
+
+
+def raw_rows(module, record):
+    """(form, raw row) for each form that can hold this record; a type of one form has fields named as its roles."""
+    if not hasattr(module, "raw_row"):
+        assert len(module.FORMS) == 1
+        return [(module.FORMS[0], {role: getattr(record, role) for role in module.FIELDS})]
+    rows = [(form, module.raw_row(record, form)) for form in module.FORMS]
+    return [(form, row) for form, row in rows if row is not None]
+
+
+def without_answer(module, row):
+    return {role: value for role, value in row.items() if role in module.INPUT_FIELDS}
+
+
 def scored(module, predictions, records=None):
     """Scores of predictions over the module's own examples."""
     records = module.EXAMPLES if records is None else records
@@ -79,9 +121,12 @@ def test_what_a_task_type_allows_is_known_to_the_rest_of_the_project(module):
     assert module.DECODINGS and set(module.DECODINGS) <= decodings
     assert "score" not in module.DECODINGS or module.label_set(module.EXAMPLE_OPTIONS)
     assert module.BASELINES and all(callable(baseline) for baseline in module.BASELINES.values())
-    assert module.FORMS and set(module.INPUT_FIELDS) <= set(module.FORMS[0].required)
+    roles = {role for form in module.FORMS for role in (*form.required, *form.optional)}
+    assert module.FORMS and module.FORMS[0].required == module.FIELDS and set(module.INPUT_FIELDS) <= roles
+    with_input = [form for form in module.FORMS if set(form.required) & set(module.INPUT_FIELDS)]
+    assert with_input == list(module.FORMS) or hasattr(module, "raw_row")  # answers or tags may hold the question
     assert module.PRIMARY_METRIC in module.PRIMARY_METRICS
-    assert set(module.INPUT_FIELDS) <= set(module.FIELDS) and module.INPUT_FIELDS
+    assert set(module.INPUT_FIELDS) & set(module.FIELDS)
 
 
 @every_type
@@ -140,12 +185,12 @@ def test_every_gold_answer_parses_back_to_the_gold(module):
         answer = module.answer(record, options)
         assert answer.strip()
         for written in (answer, f" {answer}\n"):
-            assert module.parse(written, options) == module.gold(record), written
+            assert is_gold(module, read(module, record, written), record), written
 
 
 @every_type
 def test_perfect_predictions_score_one_and_get_full_reward(module):
-    scores = scored(module, golds(module))
+    scores = scored(module, right(module))
     assert isinstance(scores, Scores)
     assert all(scores.metrics[name] == 1.0 for name in module.PRIMARY_METRICS)
     assert scores.undefined == []
@@ -158,12 +203,10 @@ def test_perfect_predictions_score_one_and_get_full_reward(module):
 def test_nonsense_never_raises_and_never_scores_above_the_worst_real_answer(module, text):
     options = module.EXAMPLE_OPTIONS
     answers = [module.answer(record, options) for record in module.EXAMPLES]
-    parsed = module.parse(text, options)
-    score = scored(module, [parsed] * len(module.EXAMPLES)).metrics[module.PRIMARY_METRIC]
-    worst = min(
-        scored(module, [module.parse(answer, options)] * len(module.EXAMPLES)).metrics[module.PRIMARY_METRIC]
-        for answer in answers
-    )
+    if text in answers:  # `[]` is what a row without anything to find is answered with
+        return
+    score = scored(module, all_read(module, text)).metrics[module.PRIMARY_METRIC]
+    worst = min(scored(module, all_read(module, answer)).metrics[module.PRIMARY_METRIC] for answer in answers)
     assert score <= worst
     for record in module.EXAMPLES:
         rewards = [module.reward(record, answer, options) for answer in answers]
@@ -177,9 +220,12 @@ def test_any_text_can_be_parsed_scored_and_rewarded(module, text, number):
     options, record = module.EXAMPLE_OPTIONS, module.EXAMPLES[number % len(module.EXAMPLES)]
     reward = module.reward(record, text, options)
     assert 0 <= reward <= 1 and math.isfinite(reward)
-    predictions = [module.parse(text, options)] * len(module.EXAMPLES)
+    predictions = all_read(module, text)
     values = values_of(scored(module, predictions))
-    assert values[0] and all(value is None or 0 <= value <= 1 for value in values[0].values())
+    unbounded = getattr(module, "UNBOUNDED_METRICS", ())
+    assert module.PRIMARY_METRIC not in unbounded and set(unbounded) < set(values[0])
+    bounded = [value for name, value in values[0].items() if name not in unbounded]
+    assert bounded and all(value is None or 0 <= value <= 1 for value in bounded)
     labels = module.label_set(options)
     if labels is not None:
         assert predictions[0] is None or predictions[0] in labels
@@ -191,7 +237,12 @@ def test_an_answer_wrapped_in_other_text_is_never_taken_for_another_answer(modul
     for record in module.EXAMPLES:
         for frame in ("{}\n", "答案：{}", "Answer: {}.", "\u3000{}！", "**{}**", '{{"answer": "{}"}}'):
             text = frame.format(module.answer(record, options))
-            assert module.parse(text, options) in (module.gold(record), None), text
+            parsed = read(module, record, text)
+            is_open = isinstance(module.gold(record), list) or is_compared(module)
+            if is_open and parsed == text.strip():  # any text is an answer of its own
+                assert not any(is_gold(module, parsed, other) for other in module.EXAMPLES if other != record)
+            else:
+                assert parsed is None or is_gold(module, parsed, record), text
 
 
 # Prompts
@@ -199,30 +250,47 @@ def test_an_answer_wrapped_in_other_text_is_never_taken_for_another_answer(modul
 
 @every_type
 def test_the_prompt_is_the_same_whatever_the_gold_answer_is(module):
+    """A row without its answer is asked as the row with it; and no other answer in the record changes the question."""
     options = module.EXAMPLE_OPTIONS
     for record in module.EXAMPLES:
-        hidden = {role: value for role, value in record.model_dump().items() if role not in module.INPUT_FIELDS}
-        assert hidden
-        asked, faults = module.read_input({r: getattr(record, r) for r in module.INPUT_FIELDS}, options)
-        assert faults == []
-        prompts = {module.prompt(asked, options, "Judge.")}
-        for other in module.EXAMPLES:
-            twin = record.model_copy(update={role: getattr(other, role) for role in hidden})
-            prompts.add(module.prompt(twin, options, "Judge."))
-        assert prompts == {module.prompt(record, options, "Judge.")}
+        turns = module.history(record)
+        for _, row in raw_rows(module, record):
+            if not without_answer(module, row):
+                continue
+            asked, faults = module.read_input(without_answer(module, row), options)
+            assert faults == []
+            hidden = [name for name, value in asked.model_dump().items() if value != getattr(record, name)]
+            assert hidden or "messages" in row or not module.gold(record)
+            prompts, histories = {module.prompt(asked, options, "Judge.")}, [module.history(asked)]
+            for other in module.EXAMPLES:
+                twin = record.model_copy(update={name: getattr(other, name) for name in hidden})
+                prompts.add(module.prompt(twin, options, "Judge."))
+                histories.append(module.history(twin))
+            assert prompts == {module.prompt(record, options, "Judge.")}
+            assert all(history == turns for history in histories)
 
 
 @every_type
 def test_the_prompt_holds_the_instruction_and_the_whole_text(module):
     for record in module.EXAMPLES:
         prompt = module.prompt(record, module.EXAMPLE_OPTIONS, "Judge {this} $now %s.")
-        assert "Judge {this} $now %s." in prompt and module.text_of(record) in prompt
+        assert "Judge {this} $now %s." in prompt
+        text = module.passage_of(record) if is_compared(module) else module.text_of(record)  # without the answers
+        if module.history(record):  # then the text of the row is that of the whole conversation
+            said = "\n".join([*(turn["content"] for turn in module.history(record)), prompt])
+            assert all(line in said for line in text.splitlines())
+        else:
+            assert text in prompt
 
 
 @every_type
 @pytest.mark.parametrize("language", ["zh-TW", "en"])
 def test_the_default_instruction_names_every_answer_and_comes_in_both_languages(module, language):
     text = module.default_instruction(module.EXAMPLE_OPTIONS, language)
+    if not text:  # rows that ask for themselves need none, where any text may be the answer
+        assert module.label_set(module.EXAMPLE_OPTIONS) is None
+        assert {module.default_instruction(module.EXAMPLE_OPTIONS, other) for other in ("zh-TW", "en")} == {""}
+        return
     assert text.strip()
     for answer in (module.label_set(module.EXAMPLE_OPTIONS) or {}).values():
         assert answer in text
@@ -235,23 +303,30 @@ def test_the_default_instruction_names_every_answer_and_comes_in_both_languages(
 
 
 @every_type
-def test_every_example_is_read_back_from_its_raw_row(module):
+def test_every_example_is_read_back_from_a_raw_row_of_every_form(module):
+    used = set()
     for record in module.EXAMPLES:
-        values = {role: getattr(record, role) for role in module.FIELDS}
-        assert module.read_record(values, module.EXAMPLE_OPTIONS) == (record, [])
+        rows = raw_rows(module, record)
+        assert rows
+        for form, row in rows:
+            assert set(form.required) <= set(row) <= {*form.required, *form.optional}
+            assert module.read_record(row, module.EXAMPLE_OPTIONS) == (record, [])
+            used.add(form)
+    assert used == set(module.FORMS)
 
 
 @every_type
 @pytest.mark.parametrize("bad", [None, "", "  ", 1.5, True], ids=repr)
 def test_a_bad_value_in_any_field_is_a_fault_of_that_field_and_gives_no_record(module, bad):
-    good = {role: getattr(module.EXAMPLES[0], role) for role in module.FIELDS}
-    for role in module.FIELDS:
-        record, faults = module.read_record({**good, role: bad}, module.EXAMPLE_OPTIONS)
-        assert record is None and [fault.role for fault in faults] == [role]
-        assert isinstance(faults[0], Fault) and faults[0].code and faults[0].message and faults[0].hint
-    for role in module.INPUT_FIELDS:
-        record, faults = module.read_input({**good, role: bad}, module.EXAMPLE_OPTIONS)
-        assert record is None and [fault.role for fault in faults] == [role]
+    examples = {form: row for record in module.EXAMPLES for form, row in raw_rows(module, record)}
+    for form, good in examples.items():
+        for role in form.required:
+            record, faults = module.read_record({**good, role: bad}, module.EXAMPLE_OPTIONS)
+            assert record is None and [fault.role for fault in faults] == [role]
+            assert isinstance(faults[0], Fault) and faults[0].code and faults[0].message and faults[0].hint
+        for role in (role for role in form.required if role in module.INPUT_FIELDS):
+            record, faults = module.read_input({**without_answer(module, good), role: bad}, module.EXAMPLE_OPTIONS)
+            assert record is None and [fault.role for fault in faults] == [role]
 
 
 @every_type
@@ -264,7 +339,10 @@ def test_all_faults_of_a_row_come_at_once(module):
 def test_without_declared_steps_a_record_is_not_changed(module):
     for record in module.EXAMPLES:
         assert module.normalized(record, []) == record
-        assert module.gold(module.normalized(record, ["nfkc"])) == module.gold(record)
+        changed = module.normalized(record, ["nfkc"])
+        assert module.normalized(changed, ["nfkc"]) == changed
+        if module.label_set(module.EXAMPLE_OPTIONS) is not None:  # labels are names; open answers are texts too
+            assert module.gold(changed) == module.gold(record)
 
 
 # Metrics
@@ -274,32 +352,39 @@ def test_without_declared_steps_a_record_is_not_changed(module):
 @pytest.mark.parametrize("seed", range(5))
 def test_the_order_of_the_rows_does_not_matter(module, seed):
     options, shuffler = module.EXAMPLE_OPTIONS, random.Random(seed)
-    pairs = [(g, shuffler.choice([*golds(module), None])) for g in golds(module) * 3]
+    pairs = [(g, shuffler.choice([*right(module), None])) for g in golds(module) * 3]
     before = module.score([g for g, _ in pairs], [p for _, p in pairs], options)
     shuffler.shuffle(pairs)
-    assert module.score([g for g, _ in pairs], [p for _, p in pairs], options) == before
+    after = module.score([g for g, _ in pairs], [p for _, p in pairs], options)
+    assert (after.per_class, after.undefined) == (before.per_class, before.undefined)
+    assert after.metrics == pytest.approx(before.metrics, abs=1e-12)  # sums of fractions are rounded
 
 
 @every_type
 def test_a_wrong_or_missing_answer_more_never_raises_the_primary_metric(module):
-    perfect = golds(module)
-    for position in range(len(perfect)):
-        for wrong in {None, *perfect} - {perfect[position]}:
+    perfect = right(module)
+    for position, record in enumerate(module.EXAMPLES):
+        for wrong in [other for other in (None, *perfect) if other != perfect[position]]:
             predictions = [*perfect[:position], wrong, *perfect[position + 1 :]]
-            assert scored(module, predictions).metrics[module.PRIMARY_METRIC] < 1.0
+            value = scored(module, predictions).metrics[module.PRIMARY_METRIC]
+            alone = [scored(module, [answer], [record]).metrics for answer in (perfect[position], wrong)]
+            if any(metrics[module.PRIMARY_METRIC] is not None for metrics in alone):
+                assert value < 1.0
+            else:  # right or wrong, the metric looks away from such a row: another metric has to see the difference
+                assert value == 1.0 and alone[0] != alone[1]
 
 
 @every_type
 def test_counts_of_rows_add_up_to_the_metrics_of_the_corpus(module):
     options = module.EXAMPLE_OPTIONS
-    predictions = [*golds(module)[1:], None]
+    predictions = [*right(module)[1:], None]
     counts = answers.dense(module.count(golds(module), predictions, options))
     assert len(counts) == len(module.EXAMPLES) and np.isfinite(counts).all()
     totals = module.score_counts(counts.sum(0), options)
     scores = scored(module, predictions)
     assert set(totals) == set(scores.metrics) and len(totals) > 1
     for name, value in scores.metrics.items():
-        assert value == pytest.approx(float(totals[name]))
+        assert answers.or_none(totals[name]) == pytest.approx(value)
     many = module.score_counts(np.stack([counts.sum(0), counts[:1].sum(0)]), options)
     assert all(values.shape == (2,) for values in many.values())
     assert many[module.PRIMARY_METRIC][0] == pytest.approx(float(totals[module.PRIMARY_METRIC]))
@@ -309,10 +394,11 @@ def test_counts_of_rows_add_up_to_the_metrics_of_the_corpus(module):
 def test_ratios_of_the_classes_are_the_numbers_of_the_table_and_keep_their_order(module):
     """`class_ratios` is what gets intervals: numerators and denominators of summed counts, one for each class."""
     options = module.EXAMPLE_OPTIONS
-    counts = answers.dense(module.count(golds(module), [*golds(module)[1:], None], options))
+    counts = answers.dense(module.count(golds(module), [*right(module)[1:], None], options))
     table = module.per_class(counts.sum(0), options)
     one, many = module.class_ratios(counts.sum(0), options), module.class_ratios(np.stack([counts.sum(0)] * 3), options)
-    assert one and set(one) == set(many)
+    assert set(one) == set(many) and bool(one) == bool(table)
+    assert one or module.label_set(options) is None  # open answers may have no classes
     for name, (numerators, denominators) in one.items():
         assert [columns[name] for columns in table.values()] == [
             answers.or_none(value) for value in answers.ratio(numerators, denominators)
@@ -323,7 +409,7 @@ def test_ratios_of_the_classes_are_the_numbers_of_the_table_and_keep_their_order
 UNDEFINED = {
     "no rows": lambda module: ([], []),
     "nothing parsed": lambda module: (golds(module), [None] * len(golds(module))),
-    "one row": lambda module: (golds(module)[:1], golds(module)[:1]),
+    "one row": lambda module: (golds(module)[:1], right(module)[:1]),
     "one row, nothing parsed": lambda module: (golds(module)[:1], [None]),
 }
 
@@ -340,7 +426,7 @@ def test_what_is_undefined_is_null_and_named_and_never_nan(module, case):
 
 @every_type
 def test_answers_that_could_not_be_parsed_count_as_wrong_not_as_absent(module):
-    half = [gold if position % 2 else None for position, gold in enumerate(golds(module))]
+    half = [answer if position % 2 else None for position, answer in enumerate(right(module))]
     assert scored(module, half).metrics[module.PRIMARY_METRIC] < 1.0
     assert scored(module, [None] * len(half)).metrics[module.PRIMARY_METRIC] == 0.0
 

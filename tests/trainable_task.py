@@ -33,6 +33,7 @@ BODIES = {
     "predict.py": "predict",
     "export_model.py": "export",
     "diagnose.py": "diagnose",
+    "make_preferences.py": "make_preferences",
     "suggest_labels.py": "suggest_labels",
     "new_experiment.py": "new_experiment",
     "compare_runs.py": "compare",

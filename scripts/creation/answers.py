@@ -9,7 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tasklib import documents
+from pydantic import ValidationError
+
+from creation.recognition import LABEL_OPTIONS
+from tasklib import documents, task_types
 from tasklib.exit_codes import ExitCode
 from tasklib.schema import NAME_PATTERN, SPLITS
 from tasklib.summary import Problem, TaskError
@@ -20,12 +23,46 @@ MAX_NAME = 64
 @dataclass(frozen=True)
 class Given:
     """`answers` is a partial definition with `baseline:` beside it; `base` the folder that its data paths are relative
-    to; `lines` a dotted key -> its line in the answers file; `by_flag` whether --data named the files."""
+    to; `lines` a dotted key -> its line in the answers file; `by_flag` whether --data named the files. `labels` are
+    those of --labels: which key of `task:` they fill is known once the task type is."""
 
     answers: dict[str, Any]
     base: Path
     lines: dict[str, int]
     by_flag: bool
+    labels: dict[str, str] | None = None
+
+    @property
+    def type(self) -> str | None:
+        """The task type that the user named, if any."""
+        return self.answers["task"].get("type")
+
+    @property
+    def label_option(self) -> str | None:
+        """The key of `task:` that the answers fill with labels, entity types, sentiments or stances."""
+        return next((name for name in LABEL_OPTIONS if self.answers["task"].get(name)), None)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether `task:` says all that its type has to know, so that a task can wait for data."""
+        if self.type not in task_types.names():
+            return False
+        try:
+            task_types.load(self.type).Options.model_validate(self.answers["task"])
+        except ValidationError:
+            return False
+        return True
+
+    def settle(self, task_type: str) -> None:
+        """Takes a task type where none was named, and the labels of --labels into the key that it has for them."""
+        task = self.answers["task"]
+        if task.get("type") is None:
+            task["type"] = task_type
+        if self.labels and task["type"] in task_types.names():
+            known = task_types.load(task["type"]).Options.model_fields
+            task[next((name for name in LABEL_OPTIONS if name in known), "labels")] = self.labels
+        elif self.labels:
+            task["labels"] = self.labels
 
     @property
     def files(self) -> dict[str, Any]:
@@ -48,6 +85,7 @@ def read(args: argparse.Namespace) -> Given:
         problems.append(Problem(code="illegal_value", message=f"got {parent[key]!r}", field=at, hint=hint, **place))
         return {}
 
+    labels = _pairs("--labels", args.labels, problems)
     _set_values(answers, args, section, problems)
     data = section(answers, "data", "data")
     files = {split: [_absolute(name) for name in names] for split, names in _named(args).items()}
@@ -58,8 +96,7 @@ def read(args: argparse.Namespace) -> Given:
         problems.append(problem)
     if problems:
         raise TaskError(ExitCode.USAGE, problems)
-    answers["task"].setdefault("type", "classification")
-    return Given(answers, base, lines, by_flag=bool(args.data))
+    return Given(answers, base, lines, by_flag=bool(args.data), labels=labels)
 
 
 def _set_values(answers: dict[str, Any], args: argparse.Namespace, section: Callable, problems: list[Problem]) -> None:
@@ -71,13 +108,13 @@ def _set_values(answers: dict[str, Any], args: argparse.Namespace, section: Call
         (answers, "description", args.description),
         (answers, "language", args.language),
         (task, "type", args.type),
-        (task, "labels", _labels(args.labels, problems)),
-        (fields, "text", args.text_field),
-        (fields, "label", args.label_field),
         (evaluation, "target", args.target),
     ):
         if value is not None:
             parent[key] = value
+    text, label = _roles(task.get("type"))
+    named = {text: args.text_field, label: args.label_field, **(_pairs("--fields", args.fields, problems) or {})}
+    fields.update({role: column for role, column in named.items() if column is not None})
     base_model = section(baseline, "base_model", "baseline.base_model")
     if args.base_model is not None:
         base_model["id"] = args.base_model
@@ -126,18 +163,38 @@ def _pair_with_labels(files: dict[str, Any], label_lines: str) -> Problem | None
     return None
 
 
-def _labels(text: str | None, problems: list[Problem]) -> dict[str, str] | None:
+def complete_fields(given: Given) -> dict[str, str]:
+    """Role -> column for every role of the form that the given roles belong to; a column is called like its role where
+    no data say otherwise."""
+    fields = given.answers["data"]["fields"]
+    if given.type not in task_types.names():
+        return {"text": "text", "label": "label", **fields}
+    forms = task_types.load(given.type).FORMS
+    form = next((form for form in forms if {*fields} <= {*form.required, *form.optional}), forms[0])
+    return {**{role: role for role in form.required}, **fields}
+
+
+def _roles(task_type: Any) -> tuple[str, str]:
+    """What --text-field and --label-field name: the first role that a task type reads, and the first it answers."""
+    if task_type not in task_types.names():
+        return "text", "label"
+    module = task_types.load(task_type)
+    answered = [role for role in module.FIELDS if role not in module.INPUT_FIELDS]
+    return module.FIELDS[0], answered[0] if answered else "label"
+
+
+def _pairs(flag: str, text: str | None, problems: list[Problem]) -> dict[str, str] | None:
     """`a,b` or `a=正面,b=負面`."""
     if text is None:
         return None
-    labels: dict[str, str] = {}
+    pairs: dict[str, str] = {}
     for part in filter(None, map(str.strip, text.split(","))):
-        name, equals, answer = map(str.strip, part.partition("="))
-        if name in labels:
-            message, hint = f"--labels: {name!r} stands twice", "give every label once"
-            problems.append(Problem(code="usage", message=message, field="--labels", hint=hint))
-        labels[name] = answer if equals else name
-    return labels
+        name, equals, value = map(str.strip, part.partition("="))
+        if name in pairs:
+            message, hint = f"{flag}: {name!r} stands twice", "give every name once"
+            problems.append(Problem(code="usage", message=message, field=flag, hint=hint))
+        pairs[name] = value if equals else name
+    return pairs
 
 
 def name_problem(name: Any) -> Problem | None:

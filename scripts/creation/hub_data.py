@@ -32,13 +32,14 @@ SPEC = re.compile(r"(hub:)?(?P<repo>[^@:]+)(@(?P<revision>[^:@]+))?(:(?P<config>
 
 # Extension -> format, the favourite first: what `datasets` takes when several are equally frequent.
 READABLE = {".parquet": "parquet", ".jsonl": "json", ".json": "json", ".ndjson": "json", ".csv": "table",
-            ".tsv": "table", ".xlsx": "excel", ".xls": "excel", ".ods": "excel", ".txt": "text"}  # fmt: skip
+            ".tsv": "table", ".xlsx": "excel", ".xls": "excel", ".ods": "excel", ".txt": "text",
+            ".conll": "text"}  # fmt: skip
 NOT_READ = dict.fromkeys((".zip", ".gz", ".bz2", ".xz", ".zst", ".lz4", ".7z", ".rar", ".tar", ".tgz"), "an archive")
 NOT_READ |= dict.fromkeys((".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff"), "an image")
 NOT_READ |= dict.fromkeys((".wav", ".mp3", ".flac", ".ogg", ".opus", ".m4a", ".mp4", ".webm", ".avi"), "audio or video")
 NOT_READ |= dict.fromkeys((".pkl", ".pickle", ".pt", ".npy", ".npz"), "a binary that can run code when it is opened")
 NOT_READ |= dict.fromkeys((".arrow", ".feather", ".lance", ".orc", ".avro", ".h5", ".hdf5", ".db", ".sqlite", ".pdf",
-                           ".xml", ".conll", ".conllu"), "another format")  # fmt: skip
+                           ".xml", ".conllu"), "another format")  # fmt: skip
 
 # datasets.data_files: SPLIT_KEYWORDS, FILES_TO_IGNORE, and the patterns made of them for fsspec 2023.12 and later
 KEYWORDS = {

@@ -1,4 +1,5 @@
-"""From the values of the label column to task.labels: variants of one label, numbers and their names, no labels."""
+"""From the values of the label column to task.labels, or to entity types, sentiments or stances: variants of one label,
+numbers and their names, no labels."""
 
 from __future__ import annotations
 
@@ -18,6 +19,7 @@ from tasklib.summary import Problem
 SHOWN = 60  # labels in one message
 ROWS_OF_A_LABEL = 10  # on average, where a column has more than FEW_VALUES labels
 AT = "task.labels"
+SEVERAL = "multi_label_classification"
 BEGIN_WITHOUT = "create the task with --labels a,b and no --data, then label the texts with its scripts/label_with.py"
 _JOINED = re.compile(r"\s*[;；|、,，/／]\s*|\s+")  # what stands between several labels of one cell
 
@@ -25,8 +27,12 @@ _JOINED = re.compile(r"\s*[;；|、,，/／]\s*|\s+")  # what stands between sev
 @dataclass
 class Labels:
     """What was made of one label column. `answers` maps a value in the data to what the model writes; None where the
-    user gave them. `counts` are rows of each label, with its variants."""
+    user gave them. `counts` are rows of each label, with its variants. `at` is the key of the definition that they go
+    into, `least` how many a task needs, `column_flag` what names the column."""
 
+    at: str = AT
+    least: int = 2
+    column_flag: str = "--label-field NAME"
     counts: dict[str, int] = field(default_factory=dict)
     answers: dict[str, str] | None = None
     why: str = ""
@@ -34,15 +40,16 @@ class Labels:
     problems: list[Problem] = field(default_factory=list)
 
     def warn(self, code: str, message: str, hint: str) -> None:
-        self.warnings.append(Problem(code=code, message=message, field=AT, hint=hint))
+        self.warnings.append(Problem(code=code, message=message, field=self.at, hint=hint))
 
     def refuse(self, code: str, message: str, hint: str) -> None:
-        self.problems.append(Problem(code=code, message=message, field=AT, hint=hint))
+        self.problems.append(Problem(code=code, message=message, field=self.at, hint=hint))
 
 
-def propose(column: Column, given: Any, names: Mapping[int, str] | None) -> Labels:
-    """Labels out of the column. `given` are labels of the answers, which win; `names` belong to numbers in the data."""
-    labels = Labels()
+def propose(column: Column, given: Any, names: Mapping[int, str] | None, **about: Any) -> Labels:
+    """Labels out of the column. `given` are labels of the answers, which win; `names` belong to numbers in the data;
+    `about` says what a task type other than classification needs (`at`, `least`, `column_flag`)."""
+    labels = Labels(**about)
     counts = dict(column.counts)
     _refuse_types(labels, column)
     if given:
@@ -60,7 +67,7 @@ def _refuse_types(labels: Labels, column: Column) -> None:
         (
             "list",
             "lists",
-            "a row gets one label here: write it as text; several labels for a row are another task type",
+            f"a row gets one label here: write it as text; several labels for a row: --type {SEVERAL}",
         ),
         ("object", "objects", "write the label alone, as text"),
         ("boolean", "true and false", 'write them as text ("true"), or as names of the two classes'),
@@ -90,7 +97,7 @@ def _compare(labels: Labels, column: Column, counts: dict[str, int], given: Any)
         message = f"{len(others)} values of column {column.name!r} are no label: {listed}"
         labels.warn("labels_not_given", message, hint)
         return
-    hint = "--label-field names another column"
+    hint = f"{labels.column_flag} names another column"
     if isinstance(given, dict) and {str(answer) for answer in given.values()} & set(counts):
         hint = "they stand the other way round: --labels NAME-IN-DATA=WHAT-THE-MODEL-WRITES"
     labels.refuse("labels_unknown", f"none of the labels given stands in column {column.name!r}: {listed}", hint)
@@ -101,17 +108,17 @@ def _from_data(labels: Labels, column: Column, counts: dict[str, int], names: Ma
     labels.counts = dict(sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])))
     if not counts:
         labels.refuse("no_labels", f"column {column.name!r} is empty", BEGIN_WITHOUT)
-    elif len(counts) == 1 and not names:
+    elif len(counts) < labels.least and not names:
         hint = "a model that always gives one answer needs no training: add rows of another class"
         labels.refuse("one_label", f"column {column.name!r} holds one value only: {_listed(counts)}", hint)
     elif len(counts) > max(FEW_VALUES, column.n_filled // ROWS_OF_A_LABEL) or len(counts) >= MAX_DIFFERENT:
-        labels.refuse("too_many_labels", _too_many(column, counts), _too_many_hint(counts))
+        labels.refuse("too_many_labels", _too_many(column, counts), _too_many_hint(labels, counts))
     elif joined := _joined(counts):
         message = f"cells of column {column.name!r} hold several labels: {', '.join(map(repr, joined[:5]))}"
         hint = (
-            "a row gets one label here, and a task type for several does not exist yet: keep one in each row; if they "
+            f"a row gets one label here; several: --type {SEVERAL}; if they are labels of their own, list all labels "
         )
-        hint += "are labels of their own, list all labels with --labels"
+        hint += "with --labels"
         labels.refuse("several_labels", message, hint)
     elif names:
         _name(labels, column, counts, names)
@@ -160,14 +167,16 @@ def _too_many(column: Column, counts: Mapping[str, int]) -> str:
     return f"column {column.name!r} has {many} different values in {column.n_filled} rows{each}: {column.few()}"
 
 
-def _too_many_hint(counts: Mapping[str, int]) -> str:
+def _too_many_hint(labels: Labels, counts: Mapping[str, int]) -> str:
     if all(map(is_number, counts)):
-        return "numbers on a scale are another task type; if they are labels, list all with --labels"
+        return (
+            "numbers on a scale are no labels, and no task type answers with them; if they are, list all with --labels"
+        )
     parts = {part for value in counts for part in _JOINED.split(value) if part}
     if len(parts) * 3 < len(counts):
-        return "its cells seem to hold several labels each: a row gets one label here"
+        return f"its cells seem to hold several labels each: --type {SEVERAL}"
     hint = "is it the label column? if so, put rare labels together in a copy, or list all with --labels"
-    return f"{hint}; if not: --label-field NAME"
+    return f"{hint}; if not: {labels.column_flag}"
 
 
 def _as_they_stand(labels: Labels, counts: dict[str, int]) -> None:
@@ -181,7 +190,7 @@ def _as_they_stand(labels: Labels, counts: dict[str, int]) -> None:
         shown = ",".join(f"{value}=…" for value in found[:3])
         hint = f"which names do these numbers stand for? give --label-names FILE, or --labels={shown}"
     labels.warn("labels_from_data", f"taken from the data: {listed}", hint)
-    labels.warnings += near_misses(Counter(counts))
+    labels.warnings += near_misses(Counter(counts), labels.at)
     alike = [value for value in found if [answers.fold(other) for other in found].count(answers.fold(value)) > 1]
     if alike:
         message = f"as answers of a model {' and '.join(map(repr, alike))} cannot be told apart: width, case and outer "
@@ -198,7 +207,7 @@ def _name(labels: Labels, column: Column, counts: dict[str, int], names: Mapping
             labels.why = "the values of the column, in the order of the names file"
             return
         others = _listed({value: n for value, n in counts.items() if value not in names.values()})
-        hint = "names belong to numbers in the data: leave --label-names out, or name another --label-field"
+        hint = f"names belong to numbers in the data: leave --label-names out, or {labels.column_flag}"
         labels.refuse("label_names", f"column {column.name!r} holds no numbers: {others}", hint)
         return
     if beyond := [value for value in counts if float(value) not in names]:
@@ -219,11 +228,11 @@ def _name(labels: Labels, column: Column, counts: dict[str, int], names: Mapping
 
 def _warn_without_rows(labels: Labels, missing: list[str]) -> None:
     if missing:
-        hint = "a class without an example cannot be learned: remove it from task.labels, or add rows"
+        hint = f"a class without an example cannot be learned: remove it from {labels.at}, or add rows"
         labels.warn("label_without_rows", f"no row has the label {', '.join(missing[:20])}", hint)
 
 
-def near_misses(counts: Counter[str]) -> list[Problem]:
+def near_misses(counts: Counter[str], at: str = AT) -> list[Problem]:
     """Rare labels that look like a frequent one: Positve beside Positive, 財精 beside 財經."""
     warnings = []
     words = {label: n for label, n in counts.items() if not is_number(label)}
@@ -234,7 +243,7 @@ def near_misses(counts: Counter[str]) -> list[Problem]:
         for other in near[:1]:
             message = f"{label!r} ({n} rows) looks like {other!r} ({counts[other]} rows)"
             hint = "if it is a mistake, correct the file and create the task from the corrected copy"
-            warnings.append(Problem(code="label_near_miss", message=message, field=AT, hint=hint))
+            warnings.append(Problem(code="label_near_miss", message=message, field=at, hint=hint))
     return warnings
 
 

@@ -1,38 +1,62 @@
-"""Looks at the rows before asking: which column is the text, which the label, which labels, which language; and why."""
+"""Looks at the rows before asking: which task type, which columns, labels and options, which language; and why."""
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from creation import columns, labels, shapes
+from creation import columns, fitting, inventory, labels, recognition, shapes, text_and_label
 from creation.columns import Column, Table
-from creation.sources import SPLIT_WORDS, Source, sample
+from creation.recognition import LABEL_OPTIONS, Reading, View
+from creation.sources import Source, sample
+from tasklib import task_types
 from tasklib.data import text_faults
 from tasklib.reading import encodings
 from tasklib.reading.records import Format, Row, file_format
 from tasklib.summary import Problem
 
-TYPE = "classification"  # the only task type so far; shapes.py refuses what belongs to others
-LEAST_TEXTS = 10  # different ones, where texts repeat
-CLEARLY_LONGER = 2  # times: a text beside which another column of texts does not count
+TABLE = "classification"  # what a table of texts and labels is, where no other type is recognised
+SEVERAL = "multi_label_classification"
 SPLIT_HINT = "to use it as your own splits, save one file for each: --train, --validation and --test FILE"
+LEAST_ROWS = 5  # from which different texts in every row say that one answers the other
+TITLES = {"title", "headline", "標題", "标题"}
+TITLE_LENGTH = 30  # characters on average, up to which what sums a text up is its title
+INSTRUCTIONS = {
+    "zh-TW": {"summary": "請寫出下面這段文字的摘要。", "title": "請為下面這段文字寫一個標題。"},
+    "en": {"summary": "Write a summary of the following text.", "title": "Write a title for the following text."},
+}
+# Key of `task:` -> the roles whose cells hold its labels.
+ROLES_OF = {
+    "labels": ("label", "labels"),
+    "entity_types": ("entities", "tags", "tagged"),
+    "sentiments": ("sentiment", "pairs"),
+    "stances": ("stance",),
+}
 
 
 @dataclass
 class Proposal:
     """What a new task will be, why (role -> reason), what is equally good, and what has to be said.
 
-    `labels` maps a value in the data to what the model writes (None: given by the user), `counts` a label to its rows,
-    `scripts` the writing of the texts to how many have it. `unreadable` are problems of files, not of the choice."""
+    `labels` maps a value in the data to what the model writes (None: given by the user, or the type has none), and goes
+    into the key `label_option` of `task:`; `options` are its other keys. `counts` is a label to its rows, `file` keys
+    of FileSpec that the rows need, `sources` the sources that have them. `instruction` is what the prompt asks where
+    rows do not say it, `sizes` are tokens of the longest prompt and answer, `scripts` the writing of the texts to how
+    many have it. `unreadable` are problems of files, not of the choice."""
 
+    type: str | None = None
     fields: dict[str, str] = field(default_factory=dict)
+    label_option: str | None = None
     labels: dict[str, str] | None = None
     counts: dict[str, int] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
+    file: dict[str, Any] = field(default_factory=dict)
+    sources: list[Source] = field(default_factory=list)
+    sizes: fitting.Sizes | None = None
+    instruction: str | None = None
     language: str | None = None
     scripts: dict[str, int] = field(default_factory=dict)
     why: dict[str, str] = field(default_factory=dict)
@@ -49,13 +73,22 @@ class Proposal:
         name, n = max(shown.items(), key=lambda pair: pair[1], default=(None, 0))
         return name if n >= 0.9 * sum(shown.values()) else "mixed"
 
+    @property
+    def task(self) -> dict[str, Any]:
+        """`task:` as far as the data tell."""
+        known = {self.label_option: self.labels} if self.label_option and self.labels else {}
+        return {"type": self.type, **known, **self.options}
+
     def shown(self) -> dict[str, Any]:
         """The proposal for the JSON summary."""
         return {
-            "type": TYPE if self.fields else None,
+            "type": self.type if self.fields else None,
             "fields": self.fields,
             "labels": self.counts,
             "answers": self.labels,
+            "options": self.options,
+            "file": self.file,
+            "instruction": self.instruction,
             "language": self.language,
             "script": self.script,
             "why": self.why,
@@ -63,15 +96,23 @@ class Proposal:
 
     def to_text(self) -> str:
         """The proposal for a reader."""
+        why = f" ({self.why['type']})" if "type" in self.why else ""
         lines = [
-            f"{role}: column {name!r} ({self.why[role]})" for role, name in self.fields.items() if role in self.why
+            f"{role}: column {name!r}" + (f" ({self.why[role]})" if role in self.why else "")
+            for role, name in self.fields.items()
         ]
         if self.counts:
             listed = [f"{label} {n}" for label, n in list(self.counts.items())[:20]]
-            lines.append(f"labels: {', '.join(listed)}" + (", …" if len(self.counts) > 20 else ""))
+            name = (self.label_option or "labels").replace("_", " ")
+            lines.append(f"{name}: {', '.join(listed)}" + (", …" if len(self.counts) > 20 else ""))
+        for name, value in {**self.options, **self.file}.items():
+            text = json.dumps(value, ensure_ascii=False)
+            lines.append(f"{name}: {text if len(text) <= 300 else text[:299] + '…'}")
+        if self.instruction:
+            lines.append(f"instruction: {self.instruction}")
         if self.language:
             lines.append(f"language: {self.language} ({self.why['language']}); script: {self.script or 'none'}")
-        return "\n".join(f"  {line}" for line in [f"proposal: {TYPE}", *lines])
+        return "\n".join(f"  {line}" for line in [f"proposal: {self.type}{why}", *lines])
 
 
 def propose(
@@ -80,262 +121,386 @@ def propose(
     names: Mapping[int, str] | None,
     class_names: Mapping[str, Sequence[str]] | None = None,
 ) -> Proposal:
-    """A proposal over all sources. `given` are the answers so far: fields, labels and language win over what is found.
-    `names` are label names by number, from a names file; `class_names` by column, from a card of the Hub."""
-    proposal = Proposal()
+    """A proposal over all sources. `given` are the answers so far, which win over what is found: `type`, `fields`,
+    `labels` of whichever kind the type has, `task` with other keys of it, `language`. `names` are label names by
+    number, from a names file; `class_names` by column, from a card of the Hub."""
+    proposal = Proposal(sources=list(sources))
     fields = {role: name for role, name in dict(given.get("fields") or {}).items() if isinstance(name, str)}
-    if refusal := _foreign(sources, {"text", "label"} <= set(fields)):
-        proposal.problems.append(refusal)
+    wanted = _wanted(given, fields)
+    reading = _recognised(proposal, sources, fields, wanted)
+    if proposal.problems:
         return proposal
-    table = columns.read(sources)
-    proposal.warnings, proposal.totals = list(table.faults.warnings), Counter(table.faults.totals)
-    proposal.unreadable = table.problems
-    if table.problems:
-        return proposal
-    _choose(proposal, table, fields, given.get("labels"))
-    if not proposal.problems:
-        _require_everywhere(proposal, table, sources)
-    if not proposal.problems:
-        _fill(proposal, table, given, names or _class_names(sources, proposal.fields["label"], class_names))
+    if reading and reading.type != TABLE:
+        _read_as(proposal, reading, given, names, class_names)
+    else:
+        _table(proposal, reading, given, fields, names, class_names, wanted)
+    if proposal.fields and not proposal.problems:
+        task = {key: value for key, value in (given.get("task") or {}).items() if key not in LABEL_OPTIONS}
+        if given.get("labels") and proposal.label_option:
+            task[proposal.label_option] = given["labels"]
+        fitting.fit(proposal, task, tell=proposal.type != TABLE)  # of a table its columns have told
     return proposal
 
 
-def _foreign(sources: Sequence[Source], is_named: bool) -> Problem | None:
-    """The first source that belongs to another task type. Rows whose columns the user named are taken at his word."""
+def _wanted(given: Mapping[str, Any], fields: Mapping[str, str]) -> list[str]:
+    """The task types that may be meant: the one given, or those that have the roles and the keys given."""
+    if given.get("type"):
+        return [given["type"]] if given["type"] in task_types.names() else task_types.names()
+    options = [key for key in (given.get("task") or {}) if key != "type"]
+    return recognition.types_with([*fields], options) or task_types.names()
+
+
+def _recognised(
+    proposal: Proposal, sources: Sequence[Source], fields: Mapping[str, str], wanted: Sequence[str]
+) -> Reading | None:
+    """The reading that all sources share; None for a table of texts and labels. What no task can be made of, and files
+    of two kinds, are problems."""
+    readings: list[tuple[Source, Reading | None]] = []
     for source in sources:
-        found = file_format(source.path, str(source.path), source.spec())
-        if isinstance(found, Format) and found.kind in ("table", "lines"):
-            with encodings.open_text(source.path, source.spec().encoding) as stream:
-                if problem := shapes.of_text(stream.read(1 << 14), str(source.path)):
-                    return problem
+        if refusal := _foreign_text(source):
+            proposal.problems.append(refusal)
+            return None
         rows = [item.values for item in sample(source) if isinstance(item, Row)]
-        if not is_named and (problem := shapes.of_rows(rows, str(source.path))):
-            return problem
-    return None
-
-
-# Which column.
-
-
-def _choose(proposal: Proposal, table: Table, fields: Mapping[str, str], given_labels: Any) -> None:
-    """Takes the columns that the user named, or the only good ones; otherwise says which there are."""
-    named = [name for role in ("text", "label") if (name := _given(proposal, table, role, fields.get(role)))]
-    if len(named) == 2 and named[0] == named[1]:
-        message, hint = f"text and label are both column {named[0]!r}", "name two columns"
-        proposal.problems.append(Problem(code="illegal_value", message=message, field="data.fields", hint=hint))
-    proposal.fields.update({role: name for role, name in fields.items() if role not in ("text", "label")})
-    open_roles = [role for role in ("text", "label") if role not in fields]
-    found = {}
-    if "text" in open_roles:
-        found["text"] = _texts([c for c in table.columns.values() if c.name not in named])
-    if "label" in open_roles:
-        text = [proposal.fields.get("text")] + [c.name for c, _ in found.get("text", [])]
-        found["label"] = _labels(table, [name for name in text if name], given_labels)
-    if "text" in open_roles and not found.get("label", True) and len(found["text"]) > 1:
-        proposal.candidates = {role: _shown(options) for role, options in found.items()}
-        proposal.problems.append(_text_to_text([column for column, _ in found["text"]]))
-        return
-    for role, options in found.items():
-        _take(proposal, table, role, options)
-
-
-def _given(proposal: Proposal, table: Table, role: str, name: str | None) -> str | None:
-    if name is None:
+        if not rows:
+            continue
+        reading = recognition.recognise(View(rows, fields), wanted)
+        is_named = reading is not None or {"text", "label"} <= {*fields}
+        if refusal := shapes.of_rows(rows, str(source.path), is_named=is_named):
+            proposal.problems.append(refusal)
+            return None
+        readings.append((source, reading))
+    if not readings:
         return None
-    if name in table.columns:
-        proposal.fields[role], proposal.why[role] = name, "given"
-        return name
-    near = difflib.get_close_matches(name, table.columns, n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    hint += f"--{role}-field: one of {', '.join(table.columns)}"
-    message, at = f"{name!r} is no column", f"data.fields.{role}"
-    proposal.problems.append(Problem(code="missing_column", message=message, field=at, hint=hint))
-    return None
+    first = next((reading for _, reading in readings if reading), None)
+    for source, reading in readings:
+        if (reading.type if reading else TABLE) != (readings[0][1].type if readings[0][1] else TABLE):
+            proposal.problems.append(_files_differ(readings[0], (source, reading)))
+            return None
+    return first
 
 
-def _texts(found: Sequence[Column]) -> list[tuple[Column, str]]:
-    """Columns that may be the text, with the reason; those that are equally good, if more than one."""
-    varied = [column for column in found if column.is_varied]
-    varied = [column for column in varied if not column.is_repeated] or varied or _less_varied(found)
-    named = [column for column in varied if columns.has_name(column.name, columns.TEXT_NAMES)]
-    other = [column for column in varied if columns.has_name(column.name, columns.OTHER_NAMES)]
-    likely = [c for c in varied if c in named or (c.is_prose and c not in other)] or varied
-    fullest = max((column.n_filled for column in likely), default=0)
-    likely = [column for column in likely if column.n_filled * 2 >= fullest]
-    for column in named if len(named) == 1 and named[0] in likely else []:
-        beside = [other for other in likely if other is not column]
-        if all(column.mean_length >= CLEARLY_LONGER * other.mean_length for other in beside):
-            return [(column, f"its name, and {_different(column)}")]
-    if len(likely) == 1:
-        which = "the only column of different texts" if len(varied) == 1 else "the only column of phrases"
-        return [(likely[0], f"{which}: {_different(likely[0])}")]
-    return [(column, _different(column)) for column in likely]
+def _foreign_text(source: Source) -> Problem | None:
+    found = file_format(source.path, str(source.path), source.spec())
+    if not (isinstance(found, Format) and found.kind in ("table", "lines")):
+        return None
+    with encodings.open_text(source.path, source.spec().encoding) as stream:
+        return shapes.of_text(stream.read(1 << 14), str(source.path))
 
 
-def _less_varied(found: Sequence[Column]) -> list[Column]:
-    """Columns of texts where none has a different one in most rows: what users say to a shop, or rows put in twice."""
-    texts = [c for c in found if c.types == {"text"} and not (c.is_number or c.is_date or c.is_code)]
-    texts = [c for c in texts if c.n_different > 1 and not _label_name(c)]
-    named = [c for c in texts if columns.has_name(c.name, columns.TEXT_NAMES)]
-    return named or [c for c in texts if c.n_different >= LEAST_TEXTS]
+def _files_differ(one: tuple[Source, Reading | None], other: tuple[Source, Reading | None]) -> Problem:
+    said = [
+        f"{source.path.name} as {reading.type} ({reading.why})" if reading else f"{source.path.name} as {TABLE}"
+        for source, reading in (one, other)
+    ]
+    hint = "give the files of one task alone; or say --type and --fields, if they are of one task all the same"
+    message = f"the files read as different tasks: {' and '.join(said)}"
+    return Problem(code="files_differ", message=message, file=str(other[0].path), field="task.type", hint=hint)
 
 
-def _different(column: Column) -> str:
-    many = f"at least {column.n_different}" if column.n_different >= columns.MAX_DIFFERENT else column.n_different
-    return f"{many} different texts of {column.mean_length:.0f} characters on average"
+def _read(proposal: Proposal) -> Table | None:
+    """All rows once, or None where a file has none."""
+    table = columns.read(proposal.sources)
+    proposal.warnings += table.faults.warnings
+    proposal.totals = Counter(table.faults.totals)
+    proposal.unreadable = table.problems
+    return None if table.problems else table
 
 
-def _labels(table: Table, texts: Sequence[str], given: Any) -> list[tuple[Column, str]]:
-    """Columns that may be the label, with the reason: by the labels given, by name, or because few values repeat."""
-    others = [c for c in table.columns.values() if c.name not in texts and not _tells_split(c)]
-    wanted = set(map(str, given)) if isinstance(given, list | dict) else set()
-    matching = [c for c in others if wanted and c.counts and set(c.counts) <= wanted]
-    if len(matching) == 1:
-        return [(matching[0], "its values are the labels given")]
-    ranks: dict[int, list[Column]] = {}
-    for column in matching or others:
-        named = _label_name(column)
-        if named or column.is_repeated:
-            ranks.setdefault(named, []).append(column)
-    if not ranks:
-        return []
-    best = _without_twins(table, ranks[max(ranks)])
-    twins = [column.name for column in ranks[max(ranks)] if column not in best]
-    also = f"; {' and '.join(twins)} says the same" if twins else ""
-    return [(column, _why_label(column, max(ranks), best) + also) for column in best]
+# A table of texts and labels.
 
 
-def _label_name(column: Column) -> int:
-    """2 for a column that is called label, 1 for one that may be, 0 for others. Long texts are no labels, whatever the
-    name: `target` is the translation beside a `source`."""
-    short = column.mean_length <= columns.LABEL_LENGTH and not column.is_date
-    if not short or (column.is_varied and column.is_prose):
-        return 0
-    if columns.has_name(column.name, columns.LABEL_NAMES):
-        return 2
-    return int(columns.has_name(column.name, columns.MAYBE_LABEL_NAMES))
-
-
-def _why_label(column: Column, rank: int, best: Sequence[Column]) -> str:
-    values = f"{column.n_different} values: {column.few()}" if column.n_different > 1 else f"one value: {column.few()}"
-    if not column.n_filled:
-        return "its name; it is empty"
-    if rank:
-        return f"its name, and {values}"
-    return f"the only column that repeats {values}" if len(best) == 1 else values
-
-
-def _without_twins(table: Table, found: list[Column]) -> list[Column]:
-    """Of two columns that say the same (0 and negative), the one in words."""
-    kept: list[Column] = []
-    for column in sorted(found, key=lambda column: column.is_number):
-        if not any(columns.one_to_one(table.rows, column.name, other.name) for other in kept):
-            kept.append(column)
-    return [column for column in found if column in kept]
-
-
-def _tells_split(column: Column) -> bool:
-    return column.n_different > 0 and {value.strip().lower() for value in column.counts} <= set(SPLIT_WORDS)
-
-
-def _shown(options: Sequence[tuple[Column, str]]) -> list[dict[str, str]]:
-    return [{"value": column.name, "why": why} for column, why in options]
-
-
-def _take(proposal: Proposal, table: Table, role: str, options: list[tuple[Column, str]]) -> None:
-    flag, at = f"--{role}-field", f"data.fields.{role}"
-    only = options[0][0] if len(options) == 1 else None
-    says_other = only and role == "label" and not _label_name(only) and columns.has_name(only.name, columns.OTHER_NAMES)
-    if only and not says_other:
-        proposal.fields[role], proposal.why[role] = only.name, options[0][1]
+def _table(
+    proposal: Proposal,
+    reading: Reading | None,
+    given: Mapping[str, Any],
+    fields: Mapping[str, str],
+    names: Mapping[int, str] | None,
+    class_names: Mapping[str, Sequence[str]] | None,
+    wanted: Sequence[str],
+) -> None:
+    """A classification; or what turns out to be another task: answers in free text, several labels in a cell."""
+    table = _read(proposal)
+    if table is None:
         return
-    proposal.candidates[role] = _shown(options)
-    if only:
-        message = (
-            f"only column {only.name!r} repeats a few values ({only.few()}), and its name says that it is no label"
-        )
-        hint = f"if it is what the model shall answer: {flag} {only.name!r}; else: {_without_labels(table)}"
-        problem = Problem(code="ambiguous_column", message=message, field=at, hint=hint)
-    elif options:
-        message = f"{len(options)} columns could be the {role}: {', '.join(c.name for c, _ in options[:20])}"
-        hint = f"say which: {flag} NAME"
-        hint += "; a text made of several columns is put together in the file first" if role == "text" else ""
-        problem = Problem(code="ambiguous_column", message=message, field=at, hint=hint)
-    else:
-        message = f"no column looks like the {role}: {_listed(table)}"
-        hint = f"say which: {flag} NAME" if role == "text" else f"say which: {flag} NAME; {_without_labels(table)}"
-        problem = Problem(code="missing_column", message=message, field=at, hint=hint)
-    proposal.problems.append(problem)
+    if TABLE not in wanted:
+        _as_wanted(proposal, table, given, fields, names, class_names, wanted)
+        return
+    known = reading.fields if reading else {}
+    texts = text_and_label.choose(proposal, table, {**known, **fields}, given.get("labels"))
+    if reading:
+        proposal.why |= {"type": reading.why} | {role: reading.why for role in known if role not in fields}
+        _other_readings(proposal, reading)
+    if texts:
+        _free_text(proposal, table, texts, given, names, wanted)
+        return
+    if proposal.problems or not _require_everywhere(proposal, table):
+        return
+    proposal.type, proposal.label_option = TABLE, "labels"
+    text, label = (table.columns[proposal.fields[role]] for role in ("text", "label"))
+    found = labels.propose(label, given.get("labels"), names or _class_names(proposal.sources, label.name, class_names))
+    if SEVERAL in wanted or not given.get("type"):
+        mark = inventory.separator_of(list(label.counts)) if found.problems else None
+        if (
+            mark
+            and SEVERAL in task_types.names()
+            and {p.code for p in found.problems} <= {"several_labels", "too_many_labels"}
+        ):
+            _start_again(proposal)
+            chosen = {"text": text.name, "labels": label.name}
+            why = f"cells of column {label.name!r} hold several labels, separated by {mark!r}"
+            _read_as(proposal, Reading(SEVERAL, chosen, why, {"separator": mark}), given, names, class_names)
+            return
+    _take_labels(proposal, found)
+    _empty_cells(proposal, table, ("text", "label"))
+    _no_texts(proposal, text)
+    _split_columns(proposal, table, label.name)
+    _speak(proposal, [row.get(text.name) for row in table.rows], given.get("language"))
 
 
-def _listed(table: Table) -> str:
-    found = list(table.columns.values())
-    listed = [f"{c.name} (different values: {c.n_different} in {c.n_filled} rows)" for c in found[:20]]
-    return "; ".join(listed) + ("; …" if len(found) > 20 else "")
+def _as_wanted(
+    proposal: Proposal,
+    table: Table,
+    given: Mapping[str, Any],
+    fields: Mapping[str, str],
+    names: Mapping[int, str] | None,
+    class_names: Mapping[str, Sequence[str]] | None,
+    wanted: Sequence[str],
+) -> None:
+    """A task type was asked for, and no form of it was recognised: two columns of texts, several labels in a cell."""
+    view = View(table.rows, fields)
+    for reading in _plain_readings(view, table):
+        if reading.type in wanted and {*fields} <= {*reading.fields}:
+            _start_again(proposal)
+            _read_as(proposal, reading, given, names, class_names)
+            return
+    forms = "; or ".join(" + ".join(form.required) for name in wanted for form in task_types.load(name).FORMS)
+    missing = [(role, name) for role, name in fields.items() if name not in table.columns]
+    for role, name in missing:
+        proposal.problems.append(text_and_label.no_column(role, name, list(table.columns), "--fields"))
+    if not missing:
+        listed = ", ".join(list(table.columns)[:20])
+        message = f"no columns that a task of type {' or '.join(wanted)} needs ({forms}) are recognised among {listed}"
+        hint = f"say which: --fields {_example(wanted[0])}"
+        proposal.problems.append(Problem(code="missing_column", message=message, field="data.fields", hint=hint))
 
 
-def _without_labels(table: Table) -> str:
-    if len(table.columns) == 1 and (separator := shapes.separator(table.rows)):
-        hint = f"every row holds {separator!r}: if that parts text and label, save them as a table of two columns, or "
-        return hint + "write `delimiter` and `columns` for this file in data.files of --answers"
-    return f"texts without labels: {labels.BEGIN_WITHOUT}"
+def _plain_readings(view: View, table: Table) -> list[Reading]:
+    """What a table may be beside a classification."""
+    prose = [c.name for c in table.columns.values() if c.types == {"text"} and c.is_varied]
+    found = [recognition.answered(view, prose, by_name=False)]
+    text = view.text()
+    for column in table.columns.values():
+        if column.name != text and text and (mark := inventory.separator_of(list(column.counts))):
+            why = f"cells of column {column.name!r} hold several labels, separated by {mark!r}"
+            found.append(Reading(SEVERAL, {"text": text, "labels": column.name}, why, {"separator": mark}))
+    return [reading for reading in found if reading]
 
 
-def _text_to_text(found: Sequence[Column]) -> Problem:
-    names = " and ".join(column.name for column in found)
-    message = f"{names} hold a different text in every row, and no column repeats a few values: a text and its answer "
-    message += "in free text"
-    hint = (
-        f"this is a task of type generation; {shapes.existing()}; if a column holds labels all the same: --label-field"
+def _example(task_type: str) -> str:
+    return ",".join(f"{role}=COLUMN" for role in task_types.load(task_type).FORMS[0].required)
+
+
+def _free_text(
+    proposal: Proposal,
+    table: Table,
+    texts: Sequence[str],
+    given: Mapping[str, Any],
+    names: Mapping[int, str] | None,
+    wanted: Sequence[str],
+) -> None:
+    """Columns of texts and nothing that repeats: texts and their answers."""
+    reading = recognition.answered(View(table.rows), texts, by_name=False)
+    enough = table.n_rows >= LEAST_ROWS or given.get("type")
+    if reading and reading.type in wanted and enough and not given.get("labels"):
+        _start_again(proposal)
+        _read_as(proposal, reading, given, names, None)
+        return
+    listed = ", ".join(texts)
+    message = f"{listed} hold a different text in every row, and no column repeats a few values"
+    hint = "texts and their answers: --type generation --fields prompt=COLUMN,response=COLUMN (or document, summary); "
+    hint += f"if a column holds labels all the same: --label-field NAME; texts without labels: {labels.BEGIN_WITHOUT}"
+    proposal.problems.append(Problem(code="ambiguous_column", message=message, field="data.fields", hint=hint))
+    proposal.candidates["text"] = [{"value": name, "why": "a different text in every row"} for name in texts]
+
+
+def _start_again(proposal: Proposal) -> None:
+    """Forgets what a table of texts and labels would be."""
+    proposal.fields, proposal.why, proposal.candidates, proposal.problems = {}, {}, {}, []
+    proposal.warnings = []
+
+
+# Every other form.
+
+
+def _read_as(
+    proposal: Proposal,
+    reading: Reading,
+    given: Mapping[str, Any],
+    names: Mapping[int, str] | None,
+    class_names: Mapping[str, Sequence[str]] | None,
+) -> None:
+    """Columns, labels and options of a reading, over all rows."""
+    module = task_types.load(reading.type)
+    proposal.type, proposal.file = reading.type, dict(reading.file)
+    proposal.sources = [source.having(**reading.file) for source in proposal.sources]
+    table = _read(proposal)
+    if table is None:
+        return
+    form = next(form for form in module.FORMS if {*form.required} <= {*reading.fields})
+    order = [*form.required, *form.optional, *reading.fields]
+    proposal.fields = {role: reading.fields[role] for role in order if role in reading.fields}
+    proposal.why["type"] = reading.why
+    _other_readings(proposal, reading)
+    if not _require_everywhere(proposal, table):
+        return
+    _speak(proposal, _texts_of(proposal, table), given.get("language"))
+    proposal.options = {key: value for key, value in reading.options.items() if key in module.Options.model_fields}
+    proposal.label_option = next((name for name in LABEL_OPTIONS if name in module.Options.model_fields), None)
+    if proposal.label_option:
+        _inventory(proposal, table, given, names, class_names)
+    _instruct(proposal, table, module, (given.get("prompt") or {}))
+    _empty_cells(proposal, table, module.INPUT_FIELDS)
+    _split_columns(proposal, table, *proposal.fields.values())
+
+
+def _instruct(proposal: Proposal, table: Table, module: Any, prompt: Mapping[str, Any]) -> None:
+    """Words for what the rows of some forms do not say themselves: a text and its summary."""
+    form = next((form for form in module.FORMS if {*form.required} <= {*proposal.fields}), None)
+    if form is None or form.asks or prompt.get("instruction"):
+        return
+    name = proposal.fields.get("summary", "")
+    is_title = columns.has_name(name, TITLES) or (
+        name in table.columns and table.columns[name].mean_length <= TITLE_LENGTH
     )
-    return Problem(code="unsupported_task_type", message=message, field="task.type", hint=f"{hint} NAME")
+    what = "title" if is_title else "summary"
+    proposal.instruction = INSTRUCTIONS[proposal.language][what]
+    message = f"the rows do not say what is asked; the prompt begins with: {proposal.instruction}"
+    hint = "write prompt.instruction in your own words: it is what every later text will be asked with"
+    proposal.warnings.append(
+        Problem(code="instruction_proposed", message=message, field="prompt.instruction", hint=hint)
+    )
 
 
-def _require_everywhere(proposal: Proposal, table: Table, sources: Sequence[Source]) -> None:
-    """Every file must have the chosen columns: data.fields holds one name for all."""
-    for place, source in enumerate(sources):
-        own = [name for name, column in table.columns.items() if place in column.places]
-        for role in ("text", "label"):
-            if (name := proposal.fields[role]) not in own:
-                message = f"no column {name!r}; it has {', '.join(own)}"
-                hint = "give the columns of all files the same names, in copies of the files"
-                problem = Problem(
-                    code="missing_column",
-                    message=message,
-                    file=str(source.path),
-                    field=f"data.fields.{role}",
-                    hint=hint,
-                )
-                proposal.problems.append(problem)
+def _other_readings(proposal: Proposal, reading: Reading) -> None:
+    if not reading.others:
+        return
+    options = [
+        {"value": other.type, "why": f"{other.why}; --type {other.type} takes it"}
+        for other in reading.others
+        if other.type in task_types.names() and other.type != reading.type
+    ]
+    if options:
+        proposal.candidates["type"] = options
+        listed = ", ".join(f"--type {option['value']}" for option in options)
+        message = (
+            f"taken as {reading.type}: {reading.why}; it can also be read as {', '.join(o['value'] for o in options)}"
+        )
+        proposal.warnings.append(
+            Problem(code="other_reading", message=message, field="task.type", hint=f"say otherwise with {listed}")
+        )
+
+
+def _texts_of(proposal: Proposal, table: Table) -> list[str]:
+    """What the first column holds, all strings of a cell in one."""
+    column = next(iter(proposal.fields.values()))
+    return [" ".join(_strings(recognition.as_json(row.get(column)))) for row in table.rows]
+
+
+def _strings(value: Any) -> list[str]:
+    if isinstance(value, str):
+        return [value]
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return [text for part in parts for text in _strings(part)]
+
+
+def _inventory(
+    proposal: Proposal,
+    table: Table,
+    given: Mapping[str, Any],
+    names: Mapping[int, str] | None,
+    class_names: Mapping[str, Sequence[str]] | None,
+) -> None:
+    """The labels, entity types, sentiments or stances of all rows."""
+    option = proposal.label_option
+    role = next((role for role in ROLES_OF[option] if role in proposal.fields), None)
+    if role is None:
+        return
+    name = proposal.fields[role]
+    separator = (given.get("task") or {}).get("separator", proposal.options.get("separator"))
+    counts = inventory.over(proposal.sources, role, name, separator if isinstance(separator, str) else None)
+    column = Column(name, n_filled=counts.total(), n_counted=counts.total(), counts=dict(counts), types={"text"})
+    least = 1 if option == "entity_types" else 2
+    about = {"at": f"task.{option}", "least": least, "column_flag": f"--fields {role}=COLUMN"}
+    named = names or _class_names(proposal.sources, name, class_names)
+    wanted = given.get("labels")
+    if not wanted and not named and (words := fitting.words_of_scale(counts, proposal.language)):
+        wanted = words
+        proposal.labels = words
+        message = f"the numbers are taken as a scale: {', '.join(f'{n} is {word}' for n, word in words.items())}"
+        hint = f"if they mean something else: --labels={','.join(f'{n}=…' for n in words)}"
+        proposal.warnings.append(Problem(code="labels_from_scale", message=message, field=f"task.{option}", hint=hint))
+    found = labels.propose(column, wanted, named, **about)
+    found.answers = found.answers or proposal.labels
+    _take_labels(proposal, found)
+
+
+def _take_labels(proposal: Proposal, found: labels.Labels) -> None:
+    proposal.labels, proposal.counts = found.answers, found.counts
+    proposal.why |= {"labels": found.why} if found.why else {}
+    proposal.problems += found.problems
+    proposal.warnings += found.warnings
 
 
 # What the columns hold.
 
 
-def _fill(proposal: Proposal, table: Table, given: Mapping[str, Any], names: Mapping[int, str] | None) -> None:
-    text, label = (table.columns[proposal.fields[role]] for role in ("text", "label"))
-    found = labels.propose(label, given.get("labels"), names)
-    proposal.labels, proposal.counts = found.answers, found.counts
-    proposal.why |= {"labels": found.why} if found.why else {}
-    proposal.problems += found.problems
-    proposal.warnings += found.warnings
-    for role, column in (("text", text), ("label", label)):
-        if 0 < column.n_filled < table.n_rows:
+def _require_everywhere(proposal: Proposal, table: Table) -> bool:
+    """Every file must have the chosen columns: data.fields holds one name for all."""
+    n_before = len(proposal.problems)
+    for role, name in proposal.fields.items():
+        if name not in table.columns:
+            flag = f"--{role}-field" if role in ("text", "label") else "--fields"
+            proposal.problems.append(text_and_label.no_column(role, name, list(table.columns), flag))
+    for place, source in enumerate(proposal.sources):
+        own = [name for name, column in table.columns.items() if place in column.places]
+        for role, name in proposal.fields.items():
+            required = any(role in form.required for form in task_types.load(proposal.type or TABLE).FORMS)
+            if name in table.columns and name not in own and (required or role not in ROLES_FREE_TO_MISS):
+                message = f"no column {name!r}; it has {', '.join(own)}"
+                hint = "give the columns of all files the same names, in copies of the files"
+                at = f"data.fields.{role}"
+                problem = Problem(code="missing_column", message=message, file=str(source.path), field=at, hint=hint)
+                proposal.problems.append(problem)
+    return len(proposal.problems) == n_before
+
+
+ROLES_FREE_TO_MISS = ("system", "history", "input")  # a file may do without
+
+
+def _empty_cells(proposal: Proposal, table: Table, roles: Sequence[str]) -> None:
+    for role in roles:
+        column = table.columns.get(proposal.fields.get(role, ""))
+        if column is not None and 0 < column.n_filled < table.n_rows and role not in ROLES_FREE_TO_MISS:
             message = f"{table.n_rows - column.n_filled} of {table.n_rows} rows have no {role}"
             hint = "01_validate_data.py names their lines: fill the cells or remove the rows in a copy"
             if role == "label" and column.n_filled * 2 < table.n_rows:
                 hint += "; merged cells of a sheet hold their value in the first row alone"
             warning = Problem(code=f"no_{role}", message=message, field=f"data.fields.{role}", hint=hint)
             proposal.warnings.append(warning)
+
+
+def _no_texts(proposal: Proposal, text: Column) -> None:
     if not text.types <= {"text"} or text.is_number:
         message = f"column {text.name!r} holds {text.few(3)}: no texts"
         hint = "name another --text-field, if these are not what the model reads"
         proposal.warnings.append(Problem(code="no_texts", message=message, field="data.fields.text", hint=hint))
+
+
+def _split_columns(proposal: Proposal, table: Table, *used: str) -> None:
     for column in table.columns.values():
-        if _tells_split(column) and column is not label:
+        if text_and_label.tells_split(column) and column.name not in used:
             message = f"column {column.name!r} says which split a row belongs to ({column.few()}); it is not used"
             proposal.warnings.append(Problem(code="split_column", message=message, field="data.split", hint=SPLIT_HINT))
-    _speak(proposal, [row.get(text.name) for row in table.rows], given.get("language"))
 
 
 def _class_names(
@@ -374,7 +539,8 @@ def _speak(proposal: Proposal, texts: Sequence[Any], given: Any) -> None:
             f"of {total} texts {scripts['simplified']} are Simplified Chinese, {scripts['traditional']} Traditional, "
             f"{scripts['mixed']} mixed; the default prompt is Traditional"
         )
-        hint = "write prompt.instruction in task_definition.yaml if the prompt should be Simplified too"
+        hint = "write prompt.instruction in task_definition.yaml if the prompt should be Simplified too; if the texts "
+        hint += "should be Traditional: data.normalize: [opencc_s2twp]"
         proposal.warnings.append(Problem(code="simplified_chinese", message=message, field="language", hint=hint))
 
 

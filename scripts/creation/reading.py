@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from creation import columns, layout
+from creation import columns, layout, recognition
 from creation.sources import Source, sample
 from tasklib.reading import encodings
 from tasklib.reading.records import Format, Row, file_format
 from tasklib.schema import FileSpec
 from tasklib.summary import Problem
 
-TEXT_KINDS = ("json", "table", "lines")
+TEXT_KINDS = ("json", "squad", "table", "lines", "conll", "triplet")
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,9 @@ def understand(sources: Sequence[Source], flags: Flags) -> Understood:
             found = Format("unreadable")
         elif found.kind == "excel":
             source = _with_sheet(source, flags, out)
+        elif "format" not in source.options and (layout_of := _own_format(source, found)):
+            source = source.having(format=layout_of)
+            found = Format(layout_of)
         kinds.append(found.kind)
         if found.kind in ("table", "excel") and not any(p.file == str(source.path) for p in out.problems):
             source = _with_layout(source, found, flags, out)
@@ -64,6 +67,14 @@ def understand(sources: Sequence[Source], flags: Flags) -> Understood:
     _refuse_useless(flags, kinds, out)
     _align(out)
     return out
+
+
+def _own_format(source: Source, found: Format) -> str | None:
+    """The format of a text file that has rows of more than one line, and is taken for a table."""
+    if found.kind not in ("table", "lines"):
+        return None
+    with encodings.open_text(source.path, source.spec().encoding) as stream:
+        return recognition.format_of(stream.read(1 << 14))
 
 
 def _refuse_useless(flags: Flags, kinds: list[str], out: Understood) -> None:

@@ -25,7 +25,8 @@ SPLIT_WORDS = {
     "訓練": "train", "训练": "train", "驗證": "validation", "验证": "validation", "測試": "test", "测试": "test",
 }  # fmt: skip
 READABLE = {
-    ".csv", ".tsv", ".tab", ".txt", ".json", ".jsonl", ".ndjson", ".xlsx", ".xlsm", ".xlsb", ".xls", ".ods", ".parquet",
+    ".csv", ".tsv", ".tab", ".txt", ".conll", ".bio", ".json", ".jsonl", ".ndjson", ".xlsx", ".xlsm", ".xlsb", ".xls",
+    ".ods", ".parquet",
 }  # fmt: skip
 NO_DATA = {"readme", "license", "licence", "changelog", "notice", "requirements"}  # .txt files beside the data
 BESIDE_DATA = {"class", "classes", "label", "labels", "label_names", "vocab", "stopwords"}  # no texts either
@@ -174,11 +175,14 @@ def _which_file(path: Path, name: str, split: str, readable: Sequence[Path]) -> 
 
 
 def split_of(name: str) -> str | None:
-    """The split that a file name speaks of, or None where none or several do."""
-    words = re.findall(r"[a-z]+|[\u3400-\u9fff]+", Path(name).stem.lower())
-    found = {split for word, split in SPLIT_WORDS.items() for part in words
-             if part == word or (not word.isascii() and word in part)}  # fmt: skip
-    return found.pop() if len(found) == 1 else None
+    """The split that a file name speaks of, or its ending (weibo.conll.train); None where none or several do."""
+    for text in (Path(name).stem, Path(name).suffix):
+        words = re.findall(r"[a-z]+|[\u3400-\u9fff]+", text.lower())
+        found = {split for word, split in SPLIT_WORDS.items() for part in words
+                 if part == word or (not word.isascii() and word in part)}  # fmt: skip
+        if found:
+            return found.pop() if len(found) == 1 else None
+    return None
 
 
 def _split_by_name(found: Found) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 from collections.abc import Sequence
 
 from tasklib import cli
@@ -48,13 +49,15 @@ def build_parser() -> cli.Parser:
 
 def validate(args: argparse.Namespace) -> Summary:
     from tasklib import schema
-    from tasklib.data import data_report, dataset
+    from tasklib.data import data_report, dataset, decisions
     from tasklib.paths import task_paths
 
     if args.near_duplicates is not None and not 0.3 <= args.near_duplicates < 1:
         raise cli.UsageError(f"--near-duplicates must lie between 0.3 and 1, got {args.near_duplicates:g}")
     paths = task_paths(args.task_dir)
     definition = schema.load_definition(paths.definition)
+    if args.decide:
+        decisions.require_labels(definition)
     data = dataset.scan(paths, definition)
     if args.near_duplicates is not None:
         _add_near_duplicates(paths, definition, data, args.near_duplicates)
@@ -86,12 +89,14 @@ def _add_near_duplicates(paths, definition, data, threshold: float) -> None:
 
 def _write_documents(paths, definition, data) -> dict[str, str]:
     from tasklib import files, schema
-    from tasklib.data import data_report, decisions
+    from tasklib.data import data_report, dataset, decisions
     from tasklib.export import parity
     from tasklib.paths import config_path
     from tasklib.writing import guides
 
-    texts = {paths.data_report: data_report.render(definition, data)}
+    records = (example.record for example in dataset.examples(paths, definition))
+    lengths = data_report.answer_lengths(definition, itertools.islice(records, EXAMPLES_AMONG_ROWS))
+    texts = {paths.data_report: data_report.render(definition, data, lengths)}
     decided = list(decisions.load(paths, definition).values())
     found = decisions.contradictions(paths, definition, data.index)
     shown = _examples(paths, definition, data)
@@ -101,7 +106,7 @@ def _write_documents(paths, definition, data) -> dict[str, str]:
         texts[paths.integration_guide] = guides.integration_guide(definition, config, parity.newest(paths))
     for path, text in texts.items():
         files.write_text(path, text)
-    files.write_json(paths.data_report_json, data_report.as_json(paths, definition, data))
+    files.write_json(paths.data_report_json, data_report.as_json(paths, definition, data, lengths))
     outputs = {path.stem: paths.shown(path) for path in texts}
     return {**outputs, "data_report_json": paths.shown(paths.data_report_json)}
 
@@ -139,7 +144,7 @@ def _fix(args, paths, definition, outputs: dict[str, str]) -> str | None:
         return None
     return (
         "read the log; then, in data.files, put the plain path of each copy in the place of the whole old entry, its "
-        "encoding, quoting, columns and sheet included: " + "; ".join(f.to_text() for f in fixed)
+        "encoding, quoting, columns, sheet and steps included: " + "; ".join(f.to_text() for f in fixed)
     )
 
 

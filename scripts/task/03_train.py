@@ -73,6 +73,7 @@ def train(args: argparse.Namespace) -> Summary:
     splits = [split for split in ("train", "validation") if split == "train" or paths.split(split).is_file()]
     rows = {split: conversion.load_split(paths, split)[: args.limit] for split in splits}
     schema.require_trainable(definition, config, has_validation=bool(rows.get("validation")))
+    schema.answer_schema(definition, config)  # raises where answers cannot be constrained
     runs.start(paths, config)
     warnings = imbalance.check(definition, config)
     jobs = _jobs(paths, definition, config, config_file, args)

@@ -85,6 +85,7 @@ def evaluate(args: argparse.Namespace) -> Summary:
     definition = schema.load_definition(paths.definition)
     config_file = config_path(paths, args.config)
     config = schema.load_config(config_file, args.overrides, args.config)
+    schema.answer_schema(definition, config)  # raises where answers cannot be constrained
     data = evaluation.Rows(
         args.split,
         conversion.load_split(paths, args.split)[: args.limit],
@@ -243,6 +244,7 @@ def _evaluate_served(job: Job) -> Summary:
 
 def _system(job: Job) -> tuple[Any, list[Problem]]:
     """What answers, and what a person should know before texts are sent to it."""
+    from tasklib import schema
     from tasklib.answering import backends
     from tasklib.scoring import systems
 
@@ -253,7 +255,12 @@ def _system(job: Job) -> tuple[Any, list[Problem]]:
     args, key = job.args, os.environ.get("OPENAI_API_KEY") or None
     with backends.in_own_words():
         client = backends.Client(
-            args.base_url, args.model, key, timeout_s=args.timeout_s, max_tokens=job.config.generation.max_new_tokens
+            args.base_url,
+            args.model,
+            key,
+            timeout_s=args.timeout_s,
+            max_tokens=job.config.generation.max_new_tokens,
+            schema=schema.answer_schema(job.definition, job.config),
         )
         warnings = _remote(job, client.url, has_key=key is not None)
         if args.dry_run:

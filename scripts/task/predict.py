@@ -25,6 +25,7 @@ def build_parser() -> cli.Parser:
         [
             "uv run python scripts/predict.py '第三季毛利率低於市場預期'",
             "uv run python scripts/predict.py --file new.csv --output answers.jsonl",
+            """uv run python scripts/predict.py '{"text": "甲公司砍單，乙公司受惠", "entity": "乙公司"}'""",
             "cat texts.txt | uv run python scripts/predict.py",
             "uv run python scripts/predict.py --export gguf-q8_0 '第三季毛利率低於市場預期'",
             "uv run python scripts/predict.py --base-url http://localhost:8080/v1 --model m --file new.csv",
@@ -32,9 +33,14 @@ def build_parser() -> cli.Parser:
     )
     cli.add_task_flags(parser, __file__)
     cli.add_run_flags(parser)
-    parser.add_argument("texts", nargs="*", metavar="TEXT", help="texts to answer")
     parser.add_argument(
-        "--file", type=Path, help=".txt (one text a line), or .jsonl .json .csv .tsv with the data's columns"
+        "texts",
+        nargs="*",
+        metavar="TEXT",
+        help="texts to answer; where a row takes more than a text, JSON objects with the data's columns",
+    )
+    parser.add_argument(
+        "--file", type=Path, help=".txt (one TEXT a line), or .jsonl .json .csv .tsv with the data's columns"
     )
     parser.add_argument(
         "--output", type=Path, help="write one JSON line for each text here instead of into the summary"
@@ -48,7 +54,7 @@ def build_parser() -> cli.Parser:
 
 @dataclass(frozen=True)
 class Asked:
-    """The rows to answer, what they are answered with, and what the summary calls it."""
+    """The rows to answer (a long text as its pieces), what they are answered with, and what the summary calls it."""
 
     args: argparse.Namespace
     paths: Any
@@ -60,7 +66,7 @@ class Asked:
 
 def predict(args: argparse.Namespace) -> Summary:
     from tasklib import files, progress, schema
-    from tasklib.answering import inference
+    from tasklib.answering import inference, pieces
     from tasklib.paths import config_path, task_paths
     from tasklib.training import runs
 
@@ -69,17 +75,19 @@ def predict(args: argparse.Namespace) -> Summary:
     definition = schema.load_definition(paths.definition)
     config_file = config_path(paths, args.config)
     config = schema.load_config(config_file, args.overrides, args.config)
+    schema.answer_schema(definition, config)  # raises where answers cannot be constrained
     rows = _rows(args, paths, definition)[: args.limit]
-    asked = Asked(args, paths, definition, config, rows, runs.run_name(config_file, args.limit))
-    with contextlib.ExitStack() as open_until_answered, progress.bar("predict", len(rows), "text") as bar:
+    parts = pieces.of(definition, rows)
+    asked = Asked(args, paths, definition, config, parts.rows, runs.run_name(config_file, args.limit))
+    with contextlib.ExitStack() as open_until_answered, progress.bar("predict", len(parts.rows), "text") as bar:
         by = _by_export if args.export else _by_endpoint if args.base_url else _by_run
         batches, shortened = by(asked, open_until_answered)
-        answers = inference.in_order(progress.counted(batches, bar), len(rows))
+        answers = parts.joined(inference.in_order(progress.counted(batches, bar), len(parts.rows)))
     outputs: dict[str, Any] = {"predictions": _shown(definition, rows, answers)}
     if args.output:
         files.write_jsonl(args.output, outputs["predictions"])
         outputs = {"predictions_file": str(args.output)}
-    warnings = _shortened(rows, shortened) + _failed(rows, answers)
+    warnings = _shortened(parts.rows, shortened) + _failed(rows, answers)
     return Summary.of("predict", run=asked.name, counts={"rows": len(rows)}, warnings=warnings, outputs=outputs)
 
 
@@ -92,7 +100,7 @@ def _check_flags(args: argparse.Namespace) -> None:
 
 
 def _by_run(asked: Asked, stack: contextlib.ExitStack) -> tuple[Any, list[int]]:
-    """The trained run in this process."""
+    """The trained run in this process; where evaluation compares the likelihoods of given answers, it writes one."""
     from tasklib.answering import inference
     from tasklib.model import models
 
@@ -238,9 +246,10 @@ def _prefix(paths: Any, definition: Any) -> list[dict[str, str]]:
 def _records(args: argparse.Namespace, definition: Any) -> list[tuple[str, int, Any]]:
     """(file, line, record) of each row to answer, checked. Raises TaskError (exit 2 for no input, exit 3 with every bad
     row)."""
-    from tasklib.reading.records import Row, read_rows
+    from tasklib.data import forms
+    from tasklib.reading.records import read_rows
 
-    module, fields = definition.task_type, definition.data.fields
+    module = definition.task_type
     if args.file and args.texts:
         raise TaskError(
             cli.ExitCode.USAGE,
@@ -249,18 +258,17 @@ def _records(args: argparse.Namespace, definition: Any) -> list[tuple[str, int, 
     if args.file and args.file.suffix.lower() != ".txt":
         rows = list(read_rows(args.file, str(args.file)))
     else:
-        role = module.INPUT_FIELDS[0]
-        rows = [Row({fields[role]: text}, source, line) for source, line, text in _plain_texts(args)]
+        rows = _plain_rows(definition, _plain_texts(args))
+    columns = forms.inputs(definition)
     records, problems = [], [row for row in rows if isinstance(row, Problem)]
     for row in rows:
         if isinstance(row, Problem):
             continue
-        values = {role: row.values.get(fields[role]) for role in module.INPUT_FIELDS}
+        values = {role: row.values.get(column) for role, column in columns.items()}
         record, faults = module.read_input(values, definition.task)
-        problems += [
-            Problem(code=f.code, message=f.message, file=row.file, line=row.line, field=fields[f.role], hint=f.hint)
-            for f in faults
-        ]
+        for f in faults:
+            place = {"file": row.file, "line": row.line, "field": columns.get(f.role, f.role)}
+            problems.append(Problem(code=f.code, message=f.message, hint=f.hint, **place))
         if record is not None:
             records.append((row.file, row.line, module.normalized(record, definition.data.normalize)))
     if problems:
@@ -275,6 +283,36 @@ def _records(args: argparse.Namespace, definition: Any) -> list[tuple[str, int, 
             ],
         )
     return records
+
+
+def _plain_rows(definition: Any, texts: list[tuple[str, int, str]]) -> list[Any]:
+    """Each text as a row; where a row takes more than one text, each must be a JSON object of its columns. Raises
+    TaskError (exit 2) for one that is none."""
+    import json
+
+    from tasklib.data import forms
+    from tasklib.reading.records import Row
+
+    role = forms.single_text(definition)
+    if role is not None:
+        return [Row({forms.inputs(definition)[role]: text}, source, line) for source, line, text in texts]
+    columns = list(forms.inputs(definition).values())
+    rows, problems = [], []
+    for source, line, text in texts:
+        try:
+            values = json.loads(text)
+        except ValueError:
+            values = None
+        if isinstance(values, dict):
+            rows.append(Row(values, source, line))
+            continue
+        example = json.dumps(dict.fromkeys(columns, "…"), ensure_ascii=False)
+        message = f"a row of this task has the columns {', '.join(columns)}: {text[:40]!r} is no JSON object"
+        problems.append(Problem(code="not_a_row", message=message, file=source, line=line,
+                                hint=f"write {example}, or give --file with these columns"))  # fmt: skip
+    if problems:
+        raise TaskError(cli.ExitCode.USAGE, problems)
+    return rows
 
 
 def _plain_texts(args: argparse.Namespace) -> list[tuple[str, int, str]]:

@@ -30,6 +30,10 @@ class TaskPaths:
         return self.root / "data" / "processed"
 
     @property
+    def preferences(self) -> Path:
+        return self.root / "data" / "preferences"
+
+    @property
     def manifest(self) -> Path:
         return self.processed / "manifest.json"
 

@@ -34,6 +34,9 @@ SPLITS = ("train", "validation", "test")
 BASELINES_OF_MODELS = ("zero_shot", "few_shot", "previous_best")  # beside those of the task type
 METHODS = ("sft", "dpo", "orpo")
 TRL_FIELDS = {"sft": SFT_FIELDS, "dpo": DPO_FIELDS, "orpo": ORPO_FIELDS}
+# Steps of data.normalize; those of OpenCC by its own names (github.com/BYVoid/OpenCC, README "Configurations").
+OPENCC = ("s2t", "t2s", "s2tw", "tw2s", "s2twp", "tw2sp", "s2hk", "hk2s", "t2tw", "tw2t", "t2hk", "hk2t")
+NORMALIZE_STEPS = ("nfkc", "halfwidth", *(f"opencc_{name}" for name in OPENCC))
 NOT_FOR_DRAWING = ("group_by", "seed", "near_duplicates")  # keys of data.split that mean something without it too
 EARLY_STOPPING_FIELDS = {
     "early_stopping_patience",
@@ -81,13 +84,53 @@ class SplitSpec(Strict):
         return self
 
 
+class ExplodeSpec(Strict):
+    """A step of a file: each element of a list becomes a row. `reading/row_steps.py` says what its columns are."""
+
+    column: str = Field(min_length=1)
+
+
+class MeltSpec(Strict):
+    """A step of a file: each of some columns becomes a row."""
+
+    columns: Annotated[str, Field(min_length=1)] | Annotated[list[str], Field(min_length=1)] = Field(
+        description="names, or a pattern like 'Food#*'"
+    )
+    entity: str = Field(min_length=1, description="new column for the name of the old one")
+    value: str = Field(min_length=1, description="new column for its value")
+    drop: list[str] = Field([], description="values that make no row: not mentioned; '' is an empty cell")
+
+    @model_validator(mode="after")
+    def _new_columns_differ(self) -> MeltSpec:
+        if self.entity == self.value:
+            raise ValueError(f"entity and value are both {self.value!r}: they are two columns")
+        return self
+
+
+class CollectSpec(Strict):
+    """A step of a file: rows that follow each other with the same value become one row with a list."""
+
+    by: str = Field(min_length=1, description="column whose equal values belong together, e.g. the text")
+    into: str = Field(min_length=1, description="new column for the list")
+    columns: list[str] = Field(min_length=1, description="columns that become keys of the list's objects")
+
+    @model_validator(mode="after")
+    def _is_not_collected_by_what_is_collected(self) -> CollectSpec:
+        if self.by in (*self.columns, self.into):
+            raise ValueError(f"by: {self.by!r} cannot be collected itself")
+        return self
+
+
 class FileSpec(Strict):
     """One raw file. A plain path stands for a file whose content says the rest."""
 
     path: str = Field(min_length=1, description="relative to the task folder")
     encoding: Literal["utf-8", "utf-16", "big5", "gb18030"] = "utf-8"
-    format: Literal["json", "table", "lines", "excel", "parquet"] | None = Field(
-        None, description="null: what the content shows; lines: one text a line, column `text`"
+    format: Literal["json", "table", "lines", "excel", "parquet", "squad", "conll", "triplet"] | None = Field(
+        None,
+        description="null: what the content shows; lines: one text a line, column `text`; squad: questions about "
+        "paragraphs, columns context, question, answers, id; conll: a token and its tag a line, columns tokens, tags; "
+        "triplet: three lines an example, columns text, entity, sentiment",
     )
     delimiter: str | None = Field(None, min_length=1, max_length=1, description="null: what the content shows")
     columns: list[str] | None = Field(None, min_length=1, description="names for a table without a header row")
@@ -95,6 +138,9 @@ class FileSpec(Strict):
     sheet: str | None = Field(None, description="Excel sheet; null where only one holds rows")
     values: dict[str, str] = Field({}, description="columns with one value for the whole file")
     parallel: dict[str, str] = Field({}, description="column -> file that holds its values, line by line")
+    explode: ExplodeSpec | None = Field(None, description="a list in a column -> a row for each of its elements")
+    melt: MeltSpec | None = Field(None, description="a column for each aspect -> a row for each filled one of them")
+    collect: CollectSpec | None = Field(None, description="rows that follow each other -> one row with a list")
 
 
 def _as_file(value: Any) -> Any:
@@ -107,7 +153,7 @@ class DataSpec(Strict):
     )
     fields: dict[str, str] = Field(description="role in the task -> column in the raw files")
     decisions: str | None = Field(None, description="CSV (text, label, reason): what a person decided for a text")
-    normalize: list[Literal["nfkc"]] = Field([], description="declared steps that change the texts")
+    normalize: list[Literal[NORMALIZE_STEPS]] = Field([], description="declared steps that change the texts")
     split: SplitSpec = SplitSpec()
 
     @field_validator("files")
@@ -253,6 +299,9 @@ class ImbalanceSpec(Strict):
 class GenerationSpec(Strict):
     max_new_tokens: int = Field(16, ge=1)
     batch_size: int = Field(16, ge=1, description="rows decoded at once by evaluate and predict")
+    constrained: bool = Field(
+        False, description="true: JSON answers are forced to follow their JSON Schema while they are generated"
+    )
 
 
 class RunConfig(Strict):
@@ -466,6 +515,26 @@ def require_trainable(definition: TaskDefinition, config: RunConfig, *, has_vali
         raise TaskError(ExitCode.USAGE, problems)
 
 
+def answer_schema(definition: TaskDefinition, config: RunConfig) -> dict[str, Any] | None:
+    """The JSON Schema that answers are forced to follow; None without `generation.constrained`.
+
+    Raises TaskError (exit 2) for a task whose answers are no JSON, or where the model thinks before it answers."""
+    if not config.generation.constrained:
+        return None
+    made = getattr(definition.task_type, "answer_schema", None)
+    found = made(definition.task) if made else None
+    message = None
+    if found is None:
+        message = f"answers of task type {definition.task.type} follow no JSON Schema"
+    elif definition.prompt.enable_thinking:
+        message = "prompt.enable_thinking: what is thought before the answer is no JSON"
+    if message:
+        hint = "remove generation.constrained"
+        problem = Problem(code="not_constrainable", message=message, field="generation.constrained", hint=hint)
+        raise TaskError(ExitCode.USAGE, [problem])
+    return found
+
+
 def _not_in(problems: list[Problem], others: Iterable[Problem]) -> list[Problem]:
     """Those of `others` whose key has no problem yet, so that one mistake is told once."""
     fields = {problem.field for problem in problems}
@@ -478,6 +547,10 @@ def _definition_problems(task_type: str, document: Document) -> list[Problem]:
     data, evaluation = (_mapping(document.data.get(key)) for key in ("data", "evaluation"))
     fields = _mapping(data.get("fields"))
     problems += _field_problems(task_type, module.FORMS, fields, document) if "fields" in data else []
+    asks = _nearest_form(module.FORMS, fields).asks or _mapping(document.data.get("prompt")).get("instruction")
+    if fields and not asks:
+        message, hint = "rows of such fields do not say what is asked", "write what the model is to do with each text"
+        problems.append(_problem(document, ("prompt", "instruction"), "missing_key", message, hint))
     if _mapping(document.data.get("prompt")).get("shorten") and not module.MAY_SHORTEN:
         message = f"a text of task type {task_type} may not be cut: its answer is about all of it"
         hint = "remove it" + ("; long texts: task.windows" if "windows" in module.Options.model_fields else "")
@@ -496,11 +569,16 @@ def _definition_problems(task_type: str, document: Document) -> list[Problem]:
     return problems
 
 
-def _field_problems(task_type: str, forms: Sequence[Any], fields: dict[str, Any], document: Document) -> list[Problem]:
-    """What keeps `data.fields` from being one of the forms of a task type; judged by the form that is nearest."""
-    form = max(
+def _nearest_form(forms: Sequence[Any], fields: dict[str, Any]) -> Any:
+    """The form that most of the mapped roles belong to, and of whose required roles the fewest are missing."""
+    return max(
         forms, key=lambda form: len({*form.required, *form.optional} & {*fields}) - len({*form.required} - {*fields})
     )
+
+
+def _field_problems(task_type: str, forms: Sequence[Any], fields: dict[str, Any], document: Document) -> list[Problem]:
+    """What keeps `data.fields` from being one of the forms of a task type; judged by the form that is nearest."""
+    form = _nearest_form(forms, fields)
     known, problems = (*form.required, *form.optional), []
     others = [" + ".join(other.required) for other in forms if other is not form]
     instead = f"; or map {'; or '.join(others)}" if others else ""

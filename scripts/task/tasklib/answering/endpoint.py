@@ -78,7 +78,8 @@ class Reply:
 
 
 class Client:
-    """One model at one endpoint. `dropped` names the optional parameters that the server refused.
+    """One model at one endpoint. `dropped` names the optional parameters that the server refused. With a `schema` the
+    server is asked for answers that follow it.
 
     Certificates are always verified, redirects never followed: they would carry the key to another address.
     """
@@ -91,6 +92,7 @@ class Client:
         *,
         timeout_s: float,
         max_tokens: int,
+        schema: dict[str, Any] | None = None,
         delay_s: float = FIRST_DELAY_S,
     ) -> None:
         import httpx2
@@ -100,7 +102,10 @@ class Client:
             raise TaskError(ExitCode.USAGE, [Problem(code="bad_key", message=message, hint=hint)])
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         self.url, self.model, self.timeout_s, self.delay_s = checked_url(url), model, timeout_s, delay_s
-        self.optional = {"temperature": 0, "max_tokens": max_tokens}
+        self.optional: dict[str, Any] = {"temperature": 0, "max_tokens": max_tokens}
+        if schema is not None:
+            asked = {"name": "answer", "strict": True, "schema": schema}
+            self.optional["response_format"] = {"type": "json_schema", "json_schema": asked}
         self.dropped: set[str] = set()
         self.stop = threading.Event()
         self._key = key

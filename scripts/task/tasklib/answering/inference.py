@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tasklib import schema
 from tasklib.answering import prior_correction
 from tasklib.exit_codes import ExitCode
-from tasklib.model import decoding, prompts, tokenized
+from tasklib.model import constrained, decoding, prompts, tokenized
 from tasklib.schema import RunConfig, TaskDefinition
 from tasklib.summary import Problem, TaskError
 
@@ -130,6 +131,7 @@ def _by_comparison(
         [prompts.render(tokenizer, messages, text, enable_thinking=thinking) for text in texts]
         for messages, texts in zip(conversations, candidates, strict=True)
     ]
+    _require_context(model, tokenizer, [prompt + answer for row in rendered for prompt, answer in row], 0)
     batches = decoding.mean_log_probabilities(model, tokenizer, rendered, config.generation.batch_size)
     for positions, values in batches:
         yield positions, [Answer([round(value, 6) for value in row], None, None) for row in values]
@@ -146,7 +148,10 @@ def _by_generation(
 ) -> Answers:
     spec = config.generation
     end = prompts.end_of_turn(tokenizer, example, enable_thinking=definition.prompt.enable_thinking)
-    for positions, texts in decoding.generate(model, tokenizer, rendered, end, spec.max_new_tokens, spec.batch_size):
+    if (wanted := schema.answer_schema(definition, config)) is not None:
+        constrained.require_package()
+    settings = end, spec.max_new_tokens, spec.batch_size
+    for positions, texts in decoding.generate(model, tokenizer, rendered, *settings, schema=wanted):
         yield positions, [parsed(definition, text) for text in texts]
 
 

@@ -24,10 +24,11 @@ class Fault:
 
 class Form(NamedTuple):
     """One way in which raw rows may hold what a task type needs: the roles that `data.fields` must map, and those that
-    it may."""
+    it may. Rows that do not say themselves what is `asks`ed need an instruction."""
 
     required: tuple[str, ...]
     optional: tuple[str, ...] = ()
+    asks: bool = True
 
 
 # (training records, records to answer, options) -> a prediction for each of them, None where there is none
@@ -74,35 +75,37 @@ def require_text(values: Mapping[str, Any], role: str) -> tuple[str, list[Fault]
     return value, []
 
 
-def require_label(values: Mapping[str, Any], role: str, labels: Sequence[str]) -> tuple[str, list[Fault]]:
-    """A field that must be one of `labels`; an integer stands for its digits."""
+def require_label(
+    values: Mapping[str, Any], role: str, labels: Sequence[str], option: str = "labels"
+) -> tuple[str, list[Fault]]:
+    """A field that must be one of `labels`, which stand under `option` of `task:`; an integer stands for its digits."""
     value = values.get(role)
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
     text, faults = require_text({role: value}, role)
     if faults or text in labels:
         return text, faults
-    return "", [_unknown_label(text, role, labels)]
+    return "", [_unknown_label(text, role, labels, option)]
 
 
-def _unknown_label(text: str, role: str, labels: Sequence[str]) -> Fault:
+def _unknown_label(text: str, role: str, labels: Sequence[str], option: str) -> Fault:
     """Why a value is no label: what hides in it, numbers where names are asked for, or the nearest label."""
     from tasklib.data import text_faults
 
     shown, legal = text_faults.describe(text[:40]), ", ".join(labels)
-    message = f"label {shown} is not in task.labels"
+    message = f"{'label' if option == 'labels' else role} {shown} is not in task.{option}"
     for label in labels:
         if difference := text_faults.label_difference(text, label):
             hint = f"it is {label!r} but for {difference}: 01_validate_data.py --fix mends it; legal: {legal}"
             return Fault("unknown_label", message, role, hint)
     if re.fullmatch(r"[-+]?\d+(\.0*)?", text.strip()) and not any(label.strip("-+").isdigit() for label in labels):
         number = text.strip()
-        hint = f"the data hold numbers: which name is {number}? write e.g. labels: {{{number}: {labels[0]}, …}}"
+        hint = f"the data hold numbers: which name is {number}? write e.g. {option}: {{{number}: {labels[0]}, …}}"
         return Fault("unknown_label", message, role, hint)
     near = difflib.get_close_matches(fold(text), [fold(label) for label in labels], n=1)
     nearest = next(label for label in labels if fold(label) == near[0]) if near else None
     hint = f"did you mean {nearest!r}? " if nearest else ""
-    hint += f"legal: {legal}; add it to task.labels if it is a label of its own"
+    hint += f"legal: {legal}; add it to task.{option} if it is a label of its own"
     return Fault("unknown_label", message, role, hint)
 
 

@@ -21,7 +21,7 @@ def check(dataset: Dataset, definition: TaskDefinition) -> None:
     if not findings.errors:
         for problem in _too_few_classes(dataset, definition):
             findings.error(problem)
-    _duplicates(dataset)
+    _duplicates(dataset, definition)
     _leakage(dataset, index.passage if index.passage.any() else index.text_key, "text")
     _leakage(dataset, index.group, "group")
     for problem in _class_sizes(dataset, definition):
@@ -58,7 +58,7 @@ def _among(keys: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     return found
 
 
-def _duplicates(dataset: Dataset) -> None:
+def _duplicates(dataset: Dataset, definition: TaskDefinition) -> None:
     """Equal texts within one split, with the same label or with another."""
     index, keys = dataset.index, dataset.index.text_key
     if _n_splits(index) > 1:
@@ -67,9 +67,12 @@ def _duplicates(dataset: Dataset) -> None:
     agree = index.gold[positions] == index.gold[first]
     hint = "duplicates are kept on one side of the split"
     _add(dataset, positions[agree], first[agree], "duplicate", lambda a, b: (f"same text as {index.place(b)}", hint))
+    own_words = getattr(definition.task_type, "CONTRADICTION", None)
     hint = "decide on one label: run 01_validate_data.py --decide; at most one of the two can be scored as right"
 
     def contradiction(a: int, b: int) -> tuple[str, str]:
+        if own_words:
+            return own_words[0].format(other=index.place(b)), own_words[1]
         return f"same text as {index.place(b)}, but {labels(index, a)} here and {labels(index, b)} there", hint
 
     _add(dataset, positions[~agree], first[~agree], "contradicting_duplicate", contradiction)

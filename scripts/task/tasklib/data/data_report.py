@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -13,14 +14,42 @@ from tasklib.markdown import table
 from tasklib.paths import TaskPaths
 from tasklib.schema import TaskDefinition
 from tasklib.summary import Problem
-from tasklib.texts import DATA_REPORT
+from tasklib.texts import CLASSES, DATA_REPORT
 
 ASSUMED_LEVEL = 0.8  # of the primary metric, where the definition names no target
 WANTED_HALF_WIDTH = 0.05  # "F1 0.80 ± 0.05": what most people mean by knowing a score
 
 
-def render(definition: TaskDefinition, data: Dataset) -> str:
-    """Markdown with files, counts, label shares, text lengths, the interval to expect and every kind of problem."""
+Lengths = dict[str, dict[str, int]]  # what was measured -> minimum, median, p95, maximum
+
+
+def answer_lengths(definition: TaskDefinition, records: Iterable[Any]) -> Lengths:
+    """How long open answers are, in characters, and how many items lists of them have; empty for labels."""
+    module, found = definition.task_type, defaultdict(list)
+    if module.label_set(definition.task) is not None:
+        return {}
+    for record in records:
+        if hasattr(module, "candidates"):
+            roles = {value: role for role, value in record.model_dump().items() if isinstance(value, str)}
+            for text in module.candidates(record):
+                found[roles.get(text, "answer")].append(len(text))
+            continue
+        found["answer"].append(len(module.answer(record, definition.task)))
+        if isinstance(gold := module.gold(record), list):
+            found["items"].append(len(gold))
+    if set(found["items"]) <= {1}:
+        del found["items"]
+    return {name: _spread(values) for name, values in found.items()}
+
+
+def _spread(values: Any) -> dict[str, int]:
+    numbers = np.percentile(values, [0, 50, 95, 100]).astype(int).tolist()
+    return dict(zip(("minimum", "median", "p95", "maximum"), numbers, strict=True))
+
+
+def render(definition: TaskDefinition, data: Dataset, lengths: Lengths | None = None) -> str:
+    """Markdown with files, counts, label shares, lengths of texts and of open answers, the interval to expect and every
+    kind of problem."""
     words = DATA_REPORT[definition.language]
     found = data.findings
     n_errors, n_warnings = (sum(found.totals[code] for code in _codes(kept)) for kept in (found.errors, found.warnings))
@@ -29,13 +58,16 @@ def render(definition: TaskDefinition, data: Dataset) -> str:
     lines += [table((words["rows"], words["readable"], words["errors"], words["warnings"]), [totals]), ""]
     lines += _files(data, words)
     if len(data.index):
-        lines += _labels(definition, data, words) + _lengths(data, words) + _interval(definition, data, words)
+        lines += _labels(definition, data, words) + _lengths(data, lengths or {}, words)
+        lines += _interval(definition, data, words)
     lines += [f"## {words['problems']}", ""]
     problems = found.errors + found.warnings
     return "\n".join(lines + (_problem_tables(problems, found.totals, words) if problems else [words["none"], ""]))
 
 
-def as_json(paths: TaskPaths, definition: TaskDefinition, data: Dataset) -> dict[str, Any]:
+def as_json(
+    paths: TaskPaths, definition: TaskDefinition, data: Dataset, lengths: Lengths | None = None
+) -> dict[str, Any]:
     """What docs/data_report.json holds: the numbers that other documents quote."""
     places = [place for place in dataset.PLACES if (data.index.split == dataset.PLACES.index(place)).any()]
     scripts = {name or "none": n for name, n in data.script_counts().items() if n}
@@ -48,6 +80,7 @@ def as_json(paths: TaskPaths, definition: TaskDefinition, data: Dataset) -> dict
         "files": [vars(report) for report in data.files],
         "splits": {place: dict(data.label_counts((place,))) for place in places},
         "script": scripts,
+        "answer_lengths": lengths or {},
         "personal_data": dict(data.personal_data),
         "expected_interval": interval(definition, data),
         "definition_sha256": conversion.definition_sha256(definition),
@@ -109,16 +142,25 @@ def _files(data: Dataset, words: dict[str, str]) -> list[str]:
 
 def _labels(definition: TaskDefinition, data: Dataset, words: dict[str, str]) -> list[str]:
     counts, n_rows = data.label_counts(), len(data.index)
-    answer_of = definition.task_type.label_set(definition.task) or {}
-    rows = [(label, answer_of.get(label, ""), n, f"{n / n_rows:.1%}") for label, n in counts.most_common()]
-    header = (words["label"], words["answer"], words["count"], words["share"])
-    return [f"## {words['labels']}", "", table(header, rows), ""]
+    if not counts:
+        return []
+    answer_of = definition.task_type.label_set(definition.task)
+    named = CLASSES[definition.language].get(definition.task.type, {})
+    rows = [(label, n, f"{n / n_rows:.1%}") for label, n in counts.most_common()]
+    header = (named.get("label", words["label"]), words["count"], words["share"])
+    if answer_of:
+        rows = [(label, answer_of.get(label, ""), *rest) for label, *rest in rows]
+        header = (header[0], words["answer"], *header[1:])
+    return [f"## {named.get('label', words['labels'])}", "", table(header, rows), ""]
 
 
-def _lengths(data: Dataset, words: dict[str, str]) -> list[str]:
-    low, middle, high, top = np.percentile(data.index.length, [0, 50, 95, 100]).astype(int)
+def _lengths(data: Dataset, lengths: Lengths, words: dict[str, Any]) -> list[str]:
     header = (words["minimum"], words["median"], words["p95"], words["maximum"])
-    return [f"## {words['length']}", "", table(header, [(low, middle, high, top)]), ""]
+    lines = [f"## {words['length']}", "", table(header, [tuple(_spread(data.index.length).values())]), ""]
+    if lengths:
+        rows = [(words["measured"].get(name, name), *spread.values()) for name, spread in lengths.items()]
+        lines += [f"## {words['answer_lengths']}", "", table((words["measure"], *header), rows), ""]
+    return lines
 
 
 def _interval(definition: TaskDefinition, data: Dataset, words: dict[str, str]) -> list[str]:

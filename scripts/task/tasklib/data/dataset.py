@@ -305,13 +305,15 @@ class _Reading:
         values, decision = _mapped(row, self.definition, self.decided)
         readable = True
         texts = {role: text for role in module.TEXT_FIELDS if isinstance(text := values.get(role), str)}
+        if any(isinstance(values.get(role), list | dict) for role in module.TEXT_FIELDS):
+            texts = {}  # turns beside texts: all that they make is looked at below
         for role, text in texts.items():
             readable &= self._check_text(text, row, spec.fields[role])
         record, faults = module.read_record(values, self.definition.task)
         for fault in faults:
             self._error(row, fault.code, fault.message, spec.fields[fault.role], fault.hint)
         if record is not None and not texts:  # tokens, or a list of turns: the text that they make
-            readable = self._check_text(module.text_of(record), row, next(iter(spec.fields.values())))
+            readable = self._check_text(self._all_text(record), row, next(iter(spec.fields.values())))
         if record is None or not readable:
             return False
         seconds = self._time(row) if spec.split.time_field else float("nan")
@@ -337,6 +339,13 @@ class _Reading:
         self.length.append(len(text))
         self.script.append(SCRIPTS.index(text_faults.script_of(text)))
         return True
+
+    def _all_text(self, record: Any) -> str:
+        """The text of a row and, where answers are open and no part of it, the answer."""
+        text, options = self.module.text_of(record), self.definition.task
+        if self.module.label_set(options) is not None or (answer := self.module.answer(record, options)) in text:
+            return text
+        return f"{text}\n{answer}"
 
     def _check_text(self, text: str, row: Row, column: str) -> bool:
         """Notes what is wrong with one text. Returns whether a model could read it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from tasklib.data.dataset import Index
 
 COLUMNS = ("text", "label", "reason")
+MAX_GOLD = 200  # characters of an open answer in the list of contradictions
 
 
 class Decision(NamedTuple):
@@ -68,6 +70,15 @@ class Contradiction:
     seen: tuple[tuple[str, str], ...]
 
 
+def require_labels(definition: TaskDefinition) -> None:
+    """Raises TaskError (exit 2) for a task type whose answers are not one label that a sheet could hold."""
+    if "label" in definition.task_type.FIELDS:
+        return
+    message = f"task type {definition.task.type} has no single label that a person could decide on"
+    hint = "docs/annotation_guide.md lists the rows that contradict each other: correct them in the raw files"
+    raise TaskError(ExitCode.USAGE, [Problem(code="no_labels", message=message, field="task.type", hint=hint)])
+
+
 def contradictions(paths: TaskPaths, definition: TaskDefinition, index: Index) -> list[Contradiction]:
     """Texts that the rows label in more than one way; rows are read again only if there are any."""
     from tasklib.data.data_checks import earlier_equal
@@ -81,6 +92,8 @@ def contradictions(paths: TaskPaths, definition: TaskDefinition, index: Index) -
     for example in examples(paths, definition) if wanted else ():
         if (key := hash64(example.duplicate_key)) in wanted:
             labels = ", ".join(definition.task_type.strata(example.record))
+            if definition.task_type.label_set(definition.task) is None:
+                labels = json.dumps(definition.task_type.gold(example.record), ensure_ascii=False)[:MAX_GOLD]
             seen.setdefault(key, []).append((labels, f"{example.file}:{example.line}"))
             texts.setdefault(key, definition.task_type.text_of(example.record))
     return [Contradiction(texts[key], tuple(places)) for key, places in seen.items()]

@@ -61,7 +61,7 @@ def _fix_file(
 ) -> Fixed | None:
     """The cleaned copy of one file, or None where nothing needs mending."""
     source = paths.root / spec.path
-    suffix = "jsonl" if kind.kind in ("json", "parquet") else "csv"
+    suffix = "jsonl" if kind.kind in ("json", "squad", "parquet") or spec.collect else "csv"
     copy, log = (source.with_name(f"{_stem(spec, definition)}.fixed.{end}") for end in (suffix, "log.jsonl"))
     mending = _Mending(definition, spec)
     with tempfile.TemporaryDirectory(dir=paths.root, prefix=".fix.") as folder:
@@ -95,7 +95,8 @@ class _Mending:
         module, fields = definition.task_type, definition.data.fields
         self.text_columns = [fields[role] for role in module.TEXT_FIELDS if role in fields]
         self.labels = list(module.label_set(definition.task) or {})
-        self.label_column = fields.get("label") if self.labels else None
+        role = next(role for role in module.FIELDS if role not in module.INPUT_FIELDS)
+        self.label_column = fields.get(role) if self.labels else None
         self.changes: Counter[str] = Counter()
         self.left_out = 0
         self.seen: dict[int, int] = {}
@@ -123,6 +124,7 @@ class _Mending:
 
     def _mended(self, row: Row) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         values, entries = dict(row.values), []
+        has_places = any(map(_is_nested, values.values()))
         for column in [*self.text_columns, self.label_column]:
             before = values.get(column)
             if not isinstance(before, str):
@@ -131,6 +133,8 @@ class _Mending:
             if column == self.label_column and before not in self.labels:
                 alike = [label for label in self.labels if text_faults.label_difference(before, label)]
                 after, codes = (alike[0], ["label_spelling"]) if len(alike) == 1 else (before, [])
+            if has_places and len(after) != len(before):
+                continue
             if after != before:
                 values[column] = after
                 shown = text_faults.describe(before), text_faults.describe(after)
@@ -138,6 +142,12 @@ class _Mending:
                     change = {"line": row.line, "field": column, "code": code, "before": shown[0], "after": shown[1]}
                     entries.append(change)
         return values, entries
+
+
+def _is_nested(value: Any) -> bool:
+    """Whether a cell holds a list or an object, as JSON text too: it may count characters of a text beside it, which
+    must not get longer or shorter then."""
+    return isinstance(value, list | dict) or (isinstance(value, str) and value.lstrip()[:2] in ("[{", "[[", '{"'))
 
 
 def _row_writer(stream: IO[str], suffix: str) -> Callable[[dict[str, Any]], None]:

@@ -17,14 +17,16 @@ from tasklib.training.runs import RunRecord
 NAME = "inference.json"
 Format = Literal["adapter", "merged", "gguf", "ollama"]
 # What a caller must do alike; the other keys only say where the export comes from
-OF_THE_PROMPT = ("prompt_sha256", "system", "instruction", "normalize", "n_few_shot", "enable_thinking", "labels")
+OF_THE_PROMPT = ("prompt_sha256", "system", "instruction", "normalize", "n_few_shot", "enable_thinking", "labels",
+                 "options")  # fmt: skip
 WITH_TRANSFORMERS = ("adapter", "merged")  # the others are served by llama.cpp and Ollama
 _HINT = "export again with scripts/export_model.py, or restore the definition it was exported with"
 
 
 class Decoding(BaseModel):
-    """How answers were decoded: `evaluated_by` is `score` (likelihoods over the labels) or `generate` (free text);
-    a server writes free text, greedily, at most `max_new_tokens`."""
+    """How answers were decoded: `evaluated_by` is `score` (likelihoods over the labels), `generate` (free text) or
+    `compare` (likelihoods of answers that each row gives); a server writes free text, greedily, at most
+    `max_new_tokens`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -44,7 +46,8 @@ class Example(BaseModel):
 
 
 class Contract(BaseModel):
-    """inference.json. `files` maps each file of the export to its sha256; `labels` a label to what the model writes."""
+    """inference.json. `files` maps each file of the export to its sha256; `labels` a label to what the model writes,
+    null where answers are open: then `options` is the whole `task` section of the definition, otherwise null."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -64,6 +67,7 @@ class Contract(BaseModel):
     n_few_shot: int
     enable_thinking: bool
     labels: dict[str, str] | None
+    options: dict[str, Any] | None = None
     max_length: int
     stop: list[str]
     stop_token_ids: list[int]
@@ -108,6 +112,7 @@ def of_run(
 
 def prompt_parts(definition: TaskDefinition, tokenizer: Any) -> dict[str, Any]:
     """The keys OF_THE_PROMPT as the definition has them today."""
+    labels = definition.task_type.label_set(definition.task)
     return {
         "prompt_sha256": prompts.prompt_hash(tokenizer, definition),
         "system": definition.prompt.system,
@@ -115,7 +120,8 @@ def prompt_parts(definition: TaskDefinition, tokenizer: Any) -> dict[str, Any]:
         "normalize": list(definition.data.normalize),
         "n_few_shot": definition.prompt.n_few_shot,
         "enable_thinking": definition.prompt.enable_thinking,
-        "labels": definition.task_type.label_set(definition.task),
+        "labels": labels,
+        "options": definition.task.model_dump(mode="json") if labels is None else None,
     }
 
 

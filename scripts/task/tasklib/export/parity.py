@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from tasklib.answering import endpoint, inference
+from tasklib.answering import endpoint, inference, pieces
 from tasklib.export import exported, llama_cpp
 from tasklib.export.contract import WITH_TRANSFORMERS, Contract
 from tasklib.files import read_json, write_json
@@ -56,7 +56,10 @@ class System(_Frozen):
 
     `prompt_check` says what could be compared: token ids, their number alone, or nothing. `n_not_ended` answers ran
     into `max_new_tokens`, which the run's own (`n_not_ended` of the reference) may do as well. `faults` are reasons
-    not to ship it: other prompts, answers that do not stop. `loss` says so where it scores worse than the run.
+    not to ship it: other prompts, answers that do not stop. `loss` says so where it scores worse than the run. A row
+    that is asked in several pieces differs where one of them does. Where evaluation compares the likelihoods of given
+    answers (decoding compare), what is written has no score: `primary` is null, there is no `comparison`, and parity is
+    that of prompts and texts alone.
     """
 
     name: str
@@ -91,12 +94,14 @@ class Parity(_Frozen):
 
 @dataclass(frozen=True)
 class Asked:
-    """What every system is asked: the rows, the conversations made of them, and the prompts that training rendered."""
+    """What every system is asked: the rows, the conversations made of their pieces, and the prompts that training
+    rendered."""
 
     definition: TaskDefinition
     config: RunConfig
     data: Rows
     tokenizer: Any
+    pieces: pieces.Pieces
     conversations: list[Conversation]
     prompt_ids: list[list[int]]
 
@@ -104,11 +109,12 @@ class Asked:
 def asked(definition: TaskDefinition, config: RunConfig, data: Rows) -> Asked:
     """The rows as conversations, fitted as in training."""
     tokenizer = models.load_tokenizer(config.base_model)
-    conversations, _ = tokenized.fitted(tokenizer, definition, config, data.rows)
+    parts = pieces.of(definition, data.rows)
+    conversations, _ = tokenized.fitted(tokenizer, definition, config, parts.rows)
     thinking = definition.prompt.enable_thinking
     rendered = [prompts.render_prompt(tokenizer, messages, enable_thinking=thinking) for messages in conversations]
     ids = prompts.token_ids_of(tokenizer, rendered)
-    return Asked(definition, config, data, tokenizer, conversations, ids)
+    return Asked(definition, config, data, tokenizer, parts, conversations, ids)
 
 
 def by_run(of: Asked, run_folder: Path, contract: Contract) -> list[Reply]:
@@ -217,27 +223,34 @@ def _by_model(
 
 def compare(of: Asked, replies: dict[str, list[Reply]], before: Sequence[System] = ()) -> list[System]:
     """Each system beside REFERENCE, which must be among the replies. `before`: systems compared earlier, kept."""
-    wanted = replies[REFERENCE]
-    results = {name: _scored(of, name, answers) for name, answers in replies.items()}
-    others = {name: result for name, result in results.items() if name != REFERENCE}
-    found = [_system(of, REFERENCE, wanted, wanted, results[REFERENCE], None)]
-    for name, result in others.items():
-        compared = evaluation.compared(of.definition, result, {REFERENCE: results[REFERENCE]}, judged=False)
-        (comparison,) = compared.metrics.comparisons
+    wanted, found = replies[REFERENCE], []
+    is_scored = of.definition.evaluation.decoding != "compare"
+    results = {name: _scored(of, name, answers) if is_scored else None for name, answers in replies.items()}
+    for name in [REFERENCE, *(name for name in replies if name != REFERENCE)]:
+        result, comparison = results[name], None
+        if result is not None and name != REFERENCE:
+            compared = evaluation.compared(of.definition, result, {REFERENCE: results[REFERENCE]}, judged=False)
+            (comparison,) = compared.metrics.comparisons
         found.append(_system(of, name, replies[name], wanted, result, comparison))
     kept = [system for system in before if system.name not in replies]
     return [*found, *kept]
 
 
 def _scored(of: Asked, name: str, replies: list[Reply]) -> Result:
-    answers = [inference.parsed(of.definition, reply.text) for reply in replies]
+    answers = of.pieces.joined([inference.parsed(of.definition, reply.text) for reply in replies])
     return evaluation.score(of.definition, of.data, answers, run=name, decoding="generate", identity="")
 
 
 def _system(
-    of: Asked, name: str, replies: list[Reply], wanted: list[Reply], result: Result, comparison: Comparison | None
+    of: Asked,
+    name: str,
+    replies: list[Reply],
+    wanted: list[Reply],
+    result: Result | None,
+    comparison: Comparison | None,
 ) -> System:
-    ids = [row["id"] for row in of.data.rows]
+    owners = list(of.pieces.owners())
+    ids = [row["id"] for row in of.pieces.rows]
     checked = [reply.prompt_ids for reply in replies]
     check = "none" if None in checked else "n_tokens" if any(isinstance(n, int) for n in checked) else "token_ids"
     prompts_differ = [
@@ -253,20 +266,20 @@ def _system(
         one, other = (prompts.token_ids(of.tokenizer, reply.text) for reply in (wanted[row], replies[row]))
         first_text = _divergence(of.tokenizer, ids[row], one, other)
     not_ended = sum(reply.ended is False for reply in replies)
-    values, primary = result.metrics.metrics, of.definition.primary_metric
+    undefined = Interval(value=None, ci_low=None, ci_high=None)
     times = [reply.elapsed_s for reply in replies]
     found = System(
         name=name,
-        n_rows=len(replies),
+        n_rows=len(of.data.rows),
         prompt_check=check,
-        n_prompts_differ=len(prompts_differ),
+        n_prompts_differ=len({owners[piece] for piece in prompts_differ}),
         first_prompt=first_prompt,
-        n_texts_differ=len(texts_differ),
+        n_texts_differ=len({owners[piece] for piece in texts_differ}),
         first_text=first_text,
         n_not_ended=not_ended,
-        primary=values[primary],
+        primary=undefined if result is None else result.metrics.metrics[of.definition.primary_metric],
         comparison=comparison,
-        rows_per_s=round(len(times) / max(sum(times), 1e-6), 2),
+        rows_per_s=round(len(of.data.rows) / max(sum(times), 1e-6), 2),
         median_latency_s=round(statistics.median(times), 4),
     )
     n_wanted = sum(reply.ended is False for reply in wanted)
@@ -328,12 +341,16 @@ def columns(system: System, metric: str) -> dict[str, Any]:
         metric: system.primary.value,
         "ci_low": system.primary.ci_low,
         "ci_high": system.primary.ci_high,
-        "it_is": "(reference)" if system.comparison is None else system.comparison.verdict,
+        "it_is": "(reference)" if system.name == REFERENCE else _verdict(system),
         "prompts_differ": system.n_prompts_differ if system.prompt_check != "none" else "unknown",
         "texts_differ": system.n_texts_differ,
         "not_ended": system.n_not_ended,
         "rows_per_s": system.rows_per_s,
     }
+
+
+def _verdict(system: System) -> str:
+    return "(no score)" if system.comparison is None else system.comparison.verdict
 
 
 def read(exports: Path) -> Parity | None:

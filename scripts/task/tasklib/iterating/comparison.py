@@ -21,12 +21,13 @@ from tasklib.files import sha256_of_json
 from tasklib.iterating.runs_to_compare import Chosen, Evaluated, Note, choose, resolved_config
 from tasklib.paths import TaskPaths
 from tasklib.schema import TaskDefinition
-from tasklib.scoring import bootstrap, slices
+from tasklib.scoring import bootstrap, row_scores, slices
 from tasklib.scoring.metrics import Comparison, Interval, Prediction
 from tasklib.summary import Problem, TaskError
 from tasklib.training import runs
 
 Key = tuple[str, int]  # a text, and which of the rows with that text
+SAME_SCORE = 1e-9  # scores of a row that differ by less are the same
 _NOT_COMPARED = ("schema_version", "parent", "hypothesis")  # keys of a config that change nothing
 
 
@@ -77,7 +78,9 @@ class SliceChange:
 
 @dataclass(frozen=True)
 class RowChange:
-    """A row that one of the two answers right and the other wrong. `text` is null where today's data has it no more."""
+    """A row that one of the two answers right and the other wrong; with open answers, one that is worth more or less
+    than before, and the scores say how much (the primary metric of this row alone). `text` is null where today's data
+    has it no more."""
 
     kind: Literal["fixed", "broken"]
     id: str
@@ -85,6 +88,8 @@ class RowChange:
     gold: Any
     before: Any
     after: Any
+    score_before: float | None = None
+    score_after: float | None = None
 
 
 @dataclass(frozen=True)
@@ -385,7 +390,7 @@ def _comparisons(
 ) -> list[Comparison]:
     """Each run minus the reference, with Holm over all of them."""
     metric = definition.primary_metric
-    right = {name: [_is_right(p) for p in rows.predictions[name][0]] for name in (*tested, reference)}
+    right = {name: row_scores.right(definition, rows.predictions[name][0]) for name in (*tested, reference)}
     is_closed = definition.task_type.label_set(definition.task) is not None
     score = _metrics_of(definition, [metric])
     return bootstrap.holm(
@@ -396,7 +401,7 @@ def _comparisons(
                 score,
                 metric,
                 reference,
-                (np.array(right[name]), np.array(right[reference])) if is_closed else None,
+                (right[name], right[reference]) if is_closed else None,
             )
             for name in tested
         ]
@@ -458,21 +463,22 @@ def _slice_change(
 
 
 def _row_changes(definition: TaskDefinition, rows: _Rows, reference: str, name: str) -> tuple[RowChange, ...]:
-    """Rows broken, then rows fixed, each in the order of the data."""
+    """Rows broken, then rows fixed, each in the order of the data; with open answers the largest change first."""
     module = definition.task_type
+    is_closed = module.label_set(definition.task) is not None
     found: dict[str, list[RowChange]] = {"broken": [], "fixed": []}
-    pairs = zip(rows.processed, rows.predictions[reference][0], rows.predictions[name][0], strict=True)
-    for row, old, new in pairs:
-        if _is_right(old) != _is_right(new):
-            kind = "fixed" if _is_right(new) else "broken"
+    before, after = rows.predictions[reference][0], rows.predictions[name][0]
+    scores = row_scores.of(definition, before).tolist(), row_scores.of(definition, after).tolist()
+    for row, old, new, was, now in zip(rows.processed, before, after, *scores, strict=True):
+        if abs(now - was) > SAME_SCORE:
+            kind = "fixed" if now > was else "broken"
             text = module.text_of(module.Record(**row["record"])) if row else None
-            name_of_row = row["id"] if row else new.id
-            found[kind].append(RowChange(kind, name_of_row, text, new.gold, old.prediction, new.prediction))
+            values = (row["id"] if row else new.id, text, new.gold, old.prediction, new.prediction)
+            found[kind].append(RowChange(kind, *values, *((None, None) if is_closed else (was, now))))
+    if not is_closed:
+        for changed in found.values():
+            changed.sort(key=lambda row: -abs(row.score_after - row.score_before))
     return (*found["broken"], *found["fixed"])
-
-
-def _is_right(prediction: Prediction) -> bool:
-    return prediction.prediction == prediction.gold
 
 
 def _seed_notes(standings: dict[str, Standing], versus: Sequence[Versus]) -> list[Note]:

@@ -18,9 +18,9 @@ from tasklib.iterating.comparison import Change, ClassChange, Compared, RowChang
 from tasklib.iterating.runs_to_compare import BASELINES
 from tasklib.paths import TaskPaths
 from tasklib.schema import TaskDefinition
-from tasklib.scoring import report
+from tasklib.scoring import report, shown
 from tasklib.scoring.metrics import Interval
-from tasklib.texts import COMPARISON, REPORT
+from tasklib.texts import CLASSES, COMPARISON, REPORT
 
 MAX_ROWS = 1000  # on the page, over all runs and both kinds; JSON has all of them
 MAX_STEM_BYTES = 120
@@ -83,11 +83,13 @@ def to_dict(found: Compared) -> dict[str, Any]:
 
 def to_html(definition: TaskDefinition, found: Compared, json_name: str) -> str:
     """The page, in the language of the task."""
+    is_closed = definition.task_type.label_set(definition.task) is not None
     words = COMPARISON[definition.language]
+    words = words if is_closed else words | words["open"]
     n_shown = max(1, MAX_ROWS // (2 * len(found.versus)))
     parts = [_run_part(item, n_shown) for item in found.versus]
     environment = report.environment(words)
-    environment.filters["name"] = lambda value: _answer_name(definition, value)
+    environment.filters["name"] = lambda value, text=None: _answer_name(definition, value, text)
     environment.filters["system"] = lambda name: _system_name(definition, name)
     environment.filters["class_spans"] = lambda part: _class_axis(part.classes)
     environment.filters["slice_spans"] = lambda part: change_axis([item.change for item in part.versus.slices])
@@ -96,6 +98,9 @@ def to_html(definition: TaskDefinition, found: Compared, json_name: str) -> str:
     return (
         environment.from_string(_TEMPLATE.read_text(encoding="utf-8")).render(
             words=words,
+            class_words={"class_changes": words["per_class"], "label": words["label"]}
+            | CLASSES[definition.language].get(definition.task.type, {}),
+            is_closed=is_closed,
             definition=definition,
             found=found,
             parts=parts,
@@ -159,7 +164,7 @@ def _sentence(found: Compared, words: dict[str, Any]) -> str:
         for kind in ("better", "not_distinguishable", "worse")
         if kind in verdicts
     ]
-    outcome = "、".join(counted) if words is COMPARISON["zh-TW"] else ", ".join(counted)
+    outcome = words["comma"].join(counted)
     if len(found.versus) == 1:
         outcome = f"{found.versus[0].run} {words[verdicts[0]]}"
     return words["sentence"].format(
@@ -171,14 +176,15 @@ def _sentence(found: Compared, words: dict[str, Any]) -> str:
     )
 
 
-def _answer_name(definition: TaskDefinition, value: Any) -> str:
-    """A label with what the model writes for it; an answer of another kind as JSON; the word for none."""
-    words = COMPARISON[definition.language]
+def _answer_name(definition: TaskDefinition, value: Any, text: str | None) -> str:
+    """A label with what the model writes for it; an open answer in words, its spans cut from `text`; the word for
+    none."""
+    words, labels = COMPARISON[definition.language], definition.task_type.label_set(definition.task)
     if value is None:
         return words["unparsed"]
-    if not isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False)
-    answer = (definition.task_type.label_set(definition.task) or {}).get(value, value)
+    if labels is None or not isinstance(value, str):
+        return shown.answer(value, text or "", words["nothing"])
+    answer = labels.get(value, value)
     return value if answer == value else words["label_with_answer"].format(label=value, answer=answer)
 
 

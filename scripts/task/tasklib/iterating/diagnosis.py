@@ -73,11 +73,12 @@ def options(e: Evidence) -> list[Option]:
     if e.metrics is None:
         return [Option(message="the run was not evaluated yet", command=script("04_evaluate.py", e.name))]
     rate = e.config.training.learning_rate
+    better_rows = Option(
+        message="more and better rows help most: check doubtful labels, label texts that the run is unsure of",
+        command=suggest_labels(e.name),
+    )
     found = [
-        Option(
-            message="more and better rows help most: check doubtful labels, label texts that the run is unsure of",
-            command=suggest_labels(e.name),
-        ),
+        *([better_rows] if e.labels else []),
         Option(
             message="a small search around the learning rate; expect little from it",
             command=f"uv run --extra sweep python scripts/sweep.py --from {e.name} --name {e.name}-search --trials 6",

@@ -18,8 +18,9 @@ from tasklib.exit_codes import ExitCode
 from tasklib.files import read_json
 from tasklib.paths import TaskPaths
 from tasklib.schema import RunConfig, TaskDefinition
-from tasklib.scoring import evaluation
+from tasklib.scoring import evaluation, row_scores, systems
 from tasklib.scoring.metrics import Metrics, Prediction
+from tasklib.scoring.systems import FinishedRun
 from tasklib.summary import Problem, TaskError
 from tasklib.training import alerts, runs
 from tasklib.training.runs import RunRecord
@@ -34,7 +35,8 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Answered:
-    """A row of today's data with what the run answered to it."""
+    """A row of today's data with what the run answered to it. `score` is what the answer is worth by itself, 0 to 1 as
+    `row_scores` has it: with labels right or wrong."""
 
     row: Row
     text: str
@@ -42,6 +44,7 @@ class Answered:
     prediction: Any
     raw_output: str | None
     probabilities: Mapping[str, float] | None
+    score: float
 
     @property
     def place(self) -> str:
@@ -49,12 +52,12 @@ class Answered:
 
     @property
     def is_right(self) -> bool:
-        return self.prediction == self.gold
+        return self.score >= row_scores.RIGHT
 
     @property
     def confidence(self) -> float:
         """Probability of the prediction; 0 where none was given."""
-        return (self.probabilities or {}).get(self.prediction, 0.0)
+        return self.probabilities.get(self.prediction, 0.0) if self.probabilities else 0.0
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,12 @@ class Evidence:
         return list(self.module.label_set(self.definition.task) or {})
 
     @property
+    def knows_chance(self) -> bool:
+        """Whether `chance_loss` is a measure: of labels, under the loss of answer tokens. Open answers have no guess,
+        and the losses of dpo and orpo are of pairs."""
+        return bool(self.labels) and self.config.method == "sft"
+
+    @property
     def losses(self) -> list[float]:
         """Training losses in nats per answer token, as logged."""
         return [line["loss"] for line in self.log if alerts.is_finite(line.get("loss"))]
@@ -101,6 +110,11 @@ class Evidence:
     def last_loss(self) -> float:
         """Mean training loss of the last fifth of the log; infinite without one."""
         return float(np.mean(self.losses[-max(1, len(self.losses) // 5) :])) if self.losses else math.inf
+
+    @property
+    def first_loss(self) -> float:
+        """Mean of the first three training losses; infinite without one."""
+        return float(np.mean(self.losses[:3])) if self.losses else math.inf
 
     @property
     def evals(self) -> list[tuple[float, float]]:
@@ -252,8 +266,12 @@ def _joined(definition: TaskDefinition, rows: Sequence[Row], predictions: Sequen
         text = module.text_of(record)
         p = by_text.get(dataset.text_key(text)) if by_text else by_id.get(row["id"])
         if p is not None:
-            found.append(Answered(row, text, module.gold(record), p.prediction, p.raw_output, p.probabilities))
-    return found
+            found.append((row, text, p.model_copy(update={"gold": module.gold(record)})))
+    scores = row_scores.of(definition, [p for _, _, p in found]).tolist()
+    return [
+        Answered(row, text, p.gold, p.prediction, p.raw_output, p.probabilities, score)
+        for (row, text, p), score in zip(found, scores, strict=True)
+    ]
 
 
 def _baselines(
@@ -301,25 +319,23 @@ def with_model(evidence: Evidence) -> Evidence:
     is_same = e.record.prompt_sha256 in (None, prompt) and not e.data_changes
     if e.record.status != "finished" or not is_same:
         return e
-    return dataclasses.replace(e, trained=_answered_again(e))
-
-
-def _answered_again(e: Evidence) -> list[Answered]:
-    """Up to MAX_TRAIN_ROWS training rows, evenly spaced, answered by the finished run. The answers are kept in
-    benchmarks/<run>/train/, so that a second diagnosis does not ask again."""
-    from tasklib.scoring import systems
-    from tasklib.scoring.systems import FinishedRun
-
-    train = list(e.rows["train"])
-    step = max(1, -(-len(train) // MAX_TRAIN_ROWS))
-    data = evaluation.Rows("train", train[::step], train)
     run = FinishedRun(e.name, e.record.seed, e.config, e.record)
-    folder = e.paths.benchmark(e.name, "train")
+    return dataclasses.replace(e, trained=answered_again(e.paths, e.definition, run, e.rows["train"]))
+
+
+def answered_again(
+    paths: TaskPaths, definition: TaskDefinition, run: FinishedRun, train: Sequence[Row], n_rows: int = MAX_TRAIN_ROWS
+) -> list[Answered]:
+    """Up to `n_rows` training rows, evenly spaced, answered by the finished run. The answers are kept in
+    benchmarks/<run>/train/, so that the same rows are not asked twice."""
+    train = list(train)
+    data = evaluation.Rows("train", train[:: max(1, -(-len(train) // n_rows))], train)
+    folder = paths.benchmark(run.name, "train")
     found = evaluation.read(folder)
-    if found is None or found.metrics.identity != evaluation.run_identity(e.definition, e.config, data, e.record):
-        found = systems.trained(e.paths, e.definition, data, run)
+    if found is None or found.metrics.identity != evaluation.run_identity(definition, run.config, data, run.record):
+        found = systems.trained(paths, definition, data, run)
         evaluation.save(folder, found)
-    return _joined(e.definition, data.rows, found.predictions)
+    return _joined(definition, data.rows, found.predictions)
 
 
 def _token_lengths(tokenizer: Any, e: Evidence, rows: Sequence[Row]) -> list[int]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,10 @@ from tasklib.training import runs
 
 # Keys that are turned together: name -> patterns of key paths. A key that matches none is a change by itself.
 GROUPS: Mapping[str, tuple[str, ...]] = {
+    "method": (
+        r"method|start_from|preference_data",
+        r"training\.(beta|loss_type|loss_weights|label_smoothing)",
+    ),
     "base model": (r"base_model\..+",),
     "learning rate": (r"training\.(learning_rate|lr_scheduler_\w+|warmup_steps)",),
     "length of training": (
@@ -132,7 +136,10 @@ def changes(before: RunConfig, after: RunConfig) -> list[Change]:
     """Every leaf in which two resolved configs differ, `parent` and `hypothesis` left out."""
     old, new = _leaves(before.model_dump(mode="json")), _leaves(after.model_dump(mode="json"))
     keys = [key for key in dict.fromkeys([*old, *new]) if key not in ("parent", "hypothesis")]
-    return [Change(k, old.get(k), new.get(k), group_of(k)) for k in keys if old.get(k) != new.get(k)]
+    found = [Change(k, old.get(k), new.get(k), group_of(k)) for k in keys if old.get(k) != new.get(k)]
+    if any(change.key == "method" for change in found):  # each method has a scale of learning rates of its own
+        found = [replace(c, group="method") if c.group == "learning rate" else c for c in found]
+    return found
 
 
 def group_of(key: str) -> str | None:

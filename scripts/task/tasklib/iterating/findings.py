@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from tasklib.iterating.evidence import Evidence
+from tasklib.paths import TaskPaths
 
 Confidence = Literal["high", "medium", "low"]
 MAX_NAME = 56  # characters of a proposed name, of the 64 that new_experiment.py allows
@@ -41,14 +42,19 @@ class Option:
 
 
 def experiment(e: Evidence, name: str, hypothesis: str, **values: Any) -> str:
+    """`experiment_from` the run that is looked at."""
+    return experiment_from(e.paths, e.name, name, hypothesis, **values)
+
+
+def experiment_from(paths: TaskPaths, run: str, name: str, hypothesis: str, **values: Any) -> str:
     """The literal new_experiment.py command; `values` are key paths with `__` for the dot. Without values the data are
     what changes. The name is one that no run has yet, so that the command can be given as it stands."""
-    base = name = f"{e.name}-{name}"[:MAX_NAME]
+    base = name = f"{run}-{name}"[:MAX_NAME]
     n = 1
-    while (e.paths.root / "configs" / f"{name}.yaml").exists() or e.paths.run(name).exists():
+    while (paths.root / "configs" / f"{name}.yaml").exists() or paths.run(name).exists():
         n += 1
         name = f"{base}-{n}"
-    words = ["uv", "run", "python", "scripts/new_experiment.py", "--from", e.name, "--name", name]
+    words = ["uv", "run", "python", "scripts/new_experiment.py", "--from", run, "--name", name]
     words += ["--hypothesis", hypothesis]
     for key, value in values.items():
         shown = f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -17,7 +17,10 @@ FEW_ERRORS = 10
 
 
 def answers_cut(e: Evidence) -> Finding | None:
-    """Generated answers that stop in the middle of a label."""
+    """Generated answers that stop in the middle: of a label, or because what is learnt is longer than what may be
+    written."""
+    if e.metrics is not None and not e.labels and e.metrics.decoding == "generate":
+        return _open_answers_cut(e)
     kinds = failures(e)
     cut = kinds.get("cut", [])
     if len(cut) < UNPARSED * max(1, len(e.answered)) or not cut:
@@ -38,8 +41,28 @@ def answers_cut(e: Evidence) -> Finding | None:
     )
 
 
+def _open_answers_cut(e: Evidence) -> Finding | None:
+    """One training answer in twenty, at least, is longer than `max_new_tokens`."""
+    found, now = e.statistics.get("train", {}).get("trained_tokens_per_row", {}), e.config.generation.max_new_tokens
+    p95, longest = found.get("p95", 0), found.get("max", 0)
+    if p95 <= now:
+        return None
+    return Finding(
+        code="answers_cut",
+        confidence="high",
+        message=f"one training answer in twenty has {p95} tokens or more, the longest {longest}; "
+        f"generation.max_new_tokens is {now}: what is longer is cut, whatever was learnt",
+        evidence={"p95_answer_tokens": p95, "longest_answer_tokens": longest, "max_new_tokens": now},
+        rows=[row.place for row in e.answered if row.prediction is None][:MAX_ROWS],
+        first=f"write generation.max_new_tokens: {longest + 1} into configs/{e.name}.yaml; nothing is to be trained "
+        "again:",
+        command=script("04_evaluate.py", e.name, "--set", f"generation.max_new_tokens={longest + 1}"),
+        expect="answers that end by themselves, and a higher score of the long ones",
+    )
+
+
 def parse_failures(e: Evidence) -> Finding | None:
-    """Generated answers that name no label, or several."""
+    """Generated answers that name no label, or several, or are not of the form of open answers."""
     kinds = {kind: rows for kind, rows in failures(e).items() if kind != "cut"}
     n = sum(map(len, kinds.values()))
     if n < UNPARSED * max(1, len(e.answered)) or not n:
@@ -47,7 +70,8 @@ def parse_failures(e: Evidence) -> Finding | None:
     kind, rows = max(kinds.items(), key=lambda item: len(item[1]))
     epochs = int(e.config.training.num_train_epochs + 2)
     shown = ", ".join(f"{name.replace('_', ' ')} {len(found)}" for name, found in kinds.items())
-    hypothesis = f"{n} answers are no label ({kind.replace('_', ' ')}): the form is not learnt yet"
+    what = "are no label" if e.labels else "cannot be parsed"
+    hypothesis = f"{n} answers {what} ({kind.replace('_', ' ')}): the form is not learnt yet"
     return Finding(
         code="parse_failures",
         confidence="medium",
@@ -55,7 +79,10 @@ def parse_failures(e: Evidence) -> Finding | None:
         evidence={"n_unparsed": n, **{name: len(found) for name, found in kinds.items()}},
         rows=[row.place for row in rows[:MAX_ROWS]],
         first="evaluation.decoding: score compares the labels themselves and cannot fail in this way; if free text "
-        "must be generated:",
+        "must be generated:"
+        if "score" in e.module.DECODINGS
+        else "read some of them: are they cut (generation.max_new_tokens), or of another form than the training rows? "
+        "If the form is not learnt yet:",
         command=experiment(e, "epochs", hypothesis, training__num_train_epochs=epochs),
         expect="a parse_rate of 1.0",
     )
@@ -87,19 +114,20 @@ def _kind(text: str, known: list[str]) -> str:
 
 def too_few_rows_to_tell(e: Evidence) -> Finding | None:
     """An interval so wide that neither the target nor the next change can be judged."""
-    if e.metrics is None or e.metrics.primary.value is None or not e.labels:
+    primary = e.metrics.primary if e.metrics else None
+    if primary is None or primary.value is None or primary.ci_low is None or primary.ci_high is None:
         return None
-    primary = e.metrics.primary
     half = (primary.ci_high - primary.ci_low) / 2
     target = e.definition.evaluation.target
     straddles = target is not None and primary.ci_low < target <= primary.ci_high and half > WIDE / 2
     if half < WIDE and not straddles:
         return None
-    counts = Counter(row.gold for row in e.answered)
-    level = target or min(0.95, max(0.5, primary.value))
-    needed = expected_interval.rows_needed(
-        e.module, e.definition.task, primary.name, counts, level=level, half_width=WANTED_HALF_WIDTH
-    )
+    needed = None
+    if e.labels:
+        counts, level = Counter(row.gold for row in e.answered), target or min(0.95, max(0.5, primary.value))
+        needed = expected_interval.rows_needed(
+            e.module, e.definition.task, primary.name, counts, level=level, half_width=WANTED_HALF_WIDTH
+        )
     text = f"; about {needed} rows give ±{WANTED_HALF_WIDTH}" if needed else ""
     hypothesis = "the validation split was too small to tell anything"
     return Finding(

@@ -43,13 +43,13 @@ def leakage(e: Evidence) -> Finding | None:
         code="leakage",
         confidence="high",
         message=f"{len(copies)} of {len(e.rows['validation'])} validation rows are near copies of training rows"
-        + (f": {percent(seen)} of them are right, {percent(unseen)} of the others" if clean and leaked else ""),
+        + (f": {_shown(e, seen)} of them, {_shown(e, unseen)} of the others" if clean and leaked else ""),
         evidence={"n_copies": len(copies), "right_among_copies": seen, "right_among_others": unseen},
         rows=rows,
         first="name all files under data.files.all in task_definition.yaml, so that near copies are kept on one side, "
         f"then {CONVERT}:",
         command=experiment(e, "no-leak", hypothesis),
-        expect=f"an honest score near {unseen:.2f} accuracy; it will be lower, and it will hold on new texts",
+        expect=f"an honest score near {_shown(e, unseen)}; it will be lower, and it will hold on new texts",
     )
 
 
@@ -60,7 +60,8 @@ def label_never_trained(e: Evidence) -> Finding | None:
     if not missing:
         return None
     label = max(missing, key=lambda name: missing[name])
-    given = Counter(str(row.prediction) for row in e.answered if label in e.module.strata(e.record_of(row.row)))
+    rows = e.answered if e.labels else []  # an open answer says nothing of a label alone
+    given = Counter(str(row.prediction) for row in rows if label in e.module.strata(e.record_of(row.row)))
     instead, n = given.most_common(1)[0] if given else ("", 0)
     said = f"; {n} of them are answered {instead!r}" if n else ""
     hypothesis = f"no training row had the label {label!r}: a mapping had merged or lost it"
@@ -70,10 +71,11 @@ def label_never_trained(e: Evidence) -> Finding | None:
         message=f"{missing[label]} validation rows have the label {label!r}, no training row has it{said}",
         evidence={"label": label, "n_validation": missing[label], "n_train": 0, "answered_instead": instead},
         rows=[_place(row) for row in e.rows["validation"] if label in e.module.strata(e.record_of(row))][:MAX_ROWS],
-        first=f"look how the training file came by its labels: rows of {label!r} are probably written as "
-        f"{instead!r}. Mend them in a new file, name it in data.files, then {CONVERT}:",
+        first="look how the training file came by its labels"
+        + (f": rows of {label!r} are probably written as {instead!r}" if instead else "")
+        + f". Mend them in a new file, name it in data.files, then {CONVERT}:",
         command=experiment(e, "labels-mended", hypothesis),
-        expect=f"recall of {label!r} above 0, and a higher precision of {instead!r}",
+        expect=f"recall of {label!r} above 0" + (f", and a higher precision of {instead!r}" if instead else ""),
     )
 
 
@@ -226,7 +228,7 @@ def class_imbalance(e: Evidence) -> Finding | None:
     """A label with few training rows, for its share in validation or by itself, that is answered too seldom."""
     counts, total = e.train_labels, sum(e.train_labels.values())
     validation = Counter(label for row in e.rows["validation"] for label in e.module.strata(e.record_of(row)))
-    if not e.metrics or not total or len(counts) < 2:
+    if not e.metrics or not e.labels or not total or len(counts) < 2:
         return None
     recalls = {label: values.get("recall") for label, values in e.metrics.per_class.items()}
     known = [value for value in recalls.values() if value is not None]
@@ -267,7 +269,12 @@ def _place(row: dict) -> str:
 
 
 def _right(rows: Sequence[Answered]) -> float:
-    return round(float(np.mean([row.is_right for row in rows])), 3) if rows else 0.0
+    """The mean of what the rows are worth; with labels the share that is right."""
+    return round(float(np.mean([row.score for row in rows])), 3) if rows else 0.0
+
+
+def _shown(e: Evidence, value: float) -> str:
+    return f"{percent(value)} right" if e.labels else f"a mean {e.definition.primary_metric} of {value:.2f}"
 
 
 def _separability(ours: list[str], theirs: list[str]) -> float:

@@ -8,10 +8,12 @@ set on real runs with planted faults and judged on others (tests/bench/planted_f
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
-from tasklib.iterating.evidence import Evidence
+from tasklib import schema
+from tasklib.iterating.evidence import Answered, Evidence
 from tasklib.iterating.findings import Finding, experiment, percent, script
 
 USUAL_RATE = 2e-4  # TRL's documentation for LoRA; ten times that of full training ("LoRA Without Regret", 2025)
@@ -30,10 +32,13 @@ BY_HEART = 0.02  # times chance: nothing is left to learn from the training rows
 GUESSING = 0.9  # of the loss of guessing among all tokens
 TOKENS_PER_CHARACTER = 1.0  # a tokenizer that knows the script needs fewer; byte fallback needs 2 or 3 for Chinese
 FITS_TRAIN = 0.9  # share of its own training rows that a run that can learn the task answers right
+BY_HEART_OF_FIRST = 0.05  # of the first loss, where there is no chance to measure by
 
 
 def usual_rate(e: Evidence) -> float:
-    return USUAL_RATE_FULL if e.config.adapter.type == "full" else USUAL_RATE
+    """That of the method: pairs take smaller steps (`schema.METHOD_DEFAULTS`)."""
+    rate = schema.METHOD_DEFAULTS[e.config.method].get("learning_rate", USUAL_RATE)
+    return rate * USUAL_RATE_FULL / USUAL_RATE if e.config.adapter.type == "full" else rate
 
 
 def run_not_finished(e: Evidence) -> Finding | None:
@@ -89,12 +94,12 @@ def template_changed(e: Evidence) -> Finding | None:
 def learning_rate_too_high(e: Evidence) -> Finding | None:
     """The loss jumped or stands above chance, and the answers have collapsed."""
     losses, rate = e.losses, e.config.training.learning_rate
-    if len(losses) < 5 or e.steps < FEW_STEPS or not e.labels:
+    if len(losses) < 5 or e.steps < FEW_STEPS:
         return None
     first, last = losses[0], e.last_loss
     has_jumped = max(_smooth(losses)) > SPIKE * first or "diverging" in e.alerts
     is_extreme = rate > HIGH_RATE * usual_rate(e)
-    has_collapsed = last > UNLEARNT * e.chance_loss and (has_jumped or is_extreme)
+    has_collapsed = _is_unlearnt(e) and (has_jumped or is_extreme)
     if not (has_collapsed or "diverging" in e.alerts):
         return None
     better = rate / 100 if rate / 100 >= usual_rate(e) else max(rate / 10, usual_rate(e))
@@ -103,12 +108,12 @@ def learning_rate_too_high(e: Evidence) -> Finding | None:
     return Finding(
         code="learning_rate_too_high",
         confidence="high" if has_jumped and is_extreme else "medium",
-        message=f"the training loss ends at {last:.2f}, {last / e.chance_loss:.1f} times that of guessing"
+        message=f"the training loss ends at {last:.2f}, {_compared(e)}"
         + (f"; it rose to {max(_smooth(losses)):.2f} on the way" if has_jumped else "")
         + (f"; {percent(share)} of the validation rows get one and the same answer" if share else ""),
-        evidence={"learning_rate": rate, "first_loss": first, "last_loss": last, "chance_loss": e.chance_loss},
+        evidence={"learning_rate": rate, "first_loss": first, "last_loss": last, **_measure(e)},
         command=experiment(e, "lr", hypothesis, training__learning_rate=better),
-        expect=f"a training loss well below {e.chance_loss:.2f} nats a token, and answers of every label",
+        expect=f"a training loss well below {_wanted_loss(e):.2f}, and answers that differ with the text",
         search={"training.learning_rate": _around(better)},
     )
 
@@ -116,7 +121,7 @@ def learning_rate_too_high(e: Evidence) -> Finding | None:
 def too_few_steps(e: Evidence) -> Finding | None:
     """The model was changed only a few times."""
     losses = e.losses
-    if not losses or not e.labels or e.steps >= FEW_STEPS or e.last_loss < 0.5 * e.chance_loss:
+    if not losses or e.steps >= FEW_STEPS or _is_learnt(e):
         return None
     rows, batch = len(e.rows["train"]), e.config.training.per_device_train_batch_size
     accumulation = e.config.training.trl_fields.get("gradient_accumulation_steps", 1)
@@ -124,12 +129,12 @@ def too_few_steps(e: Evidence) -> Finding | None:
     hypothesis = f"{e.steps} optimizer steps are too few to learn anything"
     return Finding(
         code="too_few_steps",
-        confidence="high" if e.last_loss > UNLEARNT * e.chance_loss else "medium",
+        confidence="high" if _is_unlearnt(e) else "medium",
         message=f"{e.steps} optimizer step{'s' if e.steps != 1 else ''} on {rows} rows ({batch} x {accumulation} rows "
         f"a step): the training loss still stands at {e.last_loss:.2f}",
-        evidence={"steps": e.steps, "rows": rows, "last_loss": e.last_loss, "chance_loss": e.chance_loss},
+        evidence={"steps": e.steps, "rows": rows, "last_loss": e.last_loss, **_measure(e)},
         command=experiment(e, "more-steps", hypothesis, **values),
-        expect=f"a training loss below {e.chance_loss:.2f} nats a token",
+        expect=f"a training loss below {_wanted_loss(e):.2f}",
         search={"training.num_train_epochs": {"choices": [3, 5, 8]}},
     )
 
@@ -137,11 +142,12 @@ def too_few_steps(e: Evidence) -> Finding | None:
 def learning_rate_too_low(e: Evidence) -> Finding | None:
     """Enough steps, and the loss has hardly fallen."""
     losses, rate = e.losses, e.config.training.learning_rate
-    if len(losses) < 5 or e.steps < FEW_STEPS or not e.labels:
+    if len(losses) < 5 or e.steps < FEW_STEPS:
         return None
-    first, last = float(np.mean(losses[:3])), e.last_loss
-    is_unlearnt = last > UNLEARNT * e.chance_loss and last > HARDLY_FELL * first and rate < HIGH_RATE * usual_rate(e)
-    is_timid = rate < usual_rate(e) / 5 and last > AT_ITS_START * first and last > 0.5 * e.chance_loss
+    first, last = e.first_loss, e.last_loss
+    is_unlearnt = e.knows_chance and _is_unlearnt(e) and last > HARDLY_FELL * first
+    is_unlearnt = is_unlearnt and rate < HIGH_RATE * usual_rate(e)
+    is_timid = rate < usual_rate(e) / 5 and last > AT_ITS_START * first and not _is_learnt(e)
     if not (is_unlearnt or is_timid):
         return None
     better = rate * 100 if rate * 100 <= 5 * usual_rate(e) else max(rate * 10, usual_rate(e))
@@ -149,11 +155,11 @@ def learning_rate_too_low(e: Evidence) -> Finding | None:
     return Finding(
         code="learning_rate_too_low",
         confidence="high" if rate < usual_rate(e) else "medium",
-        message=f"in {e.steps} steps the training loss fell from {first:.2f} to {last:.2f} only; "
-        f"guessing among the labels gives {e.chance_loss:.2f}",
+        message=f"in {e.steps} steps the training loss fell from {first:.2f} to {last:.2f} only"
+        + (f"; guessing among the labels gives {e.chance_loss:.2f}" if e.knows_chance else ""),
         evidence={"learning_rate": rate, "steps": e.steps, "first_loss": first, "last_loss": last},
         command=experiment(e, "lr", hypothesis, training__learning_rate=better),
-        expect=f"a training loss below {e.chance_loss:.2f} nats a token",
+        expect=f"a training loss below {_wanted_loss(e):.2f}",
         search={"training.learning_rate": _around(better)},
     )
 
@@ -165,7 +171,8 @@ def too_many_epochs(e: Evidence) -> Finding | None:
         return None
     (best_epoch, lowest), (last_epoch, last) = min(evals, key=lambda found: found[1]), evals[-1]
     after = last_epoch - best_epoch
-    if last < OVERTRAINED * lowest or after < OVERTRAINED_EPOCHS or e.last_loss > BY_HEART * e.chance_loss:
+    by_heart = BY_HEART * e.chance_loss if e.knows_chance else BY_HEART_OF_FIRST * e.first_loss
+    if last < OVERTRAINED * lowest or after < OVERTRAINED_EPOCHS or e.last_loss > by_heart:
         return None
     epochs = max(2, math.ceil(best_epoch))  # one epoch alone rarely settles under a falling rate
     hypothesis = f"after epoch {best_epoch:g} the validation loss only rose"
@@ -206,8 +213,8 @@ def base_model_unfit(e: Evidence) -> Finding | None:
 
 def _knows_nothing(e: Evidence) -> tuple[str, str, dict] | None:
     """The first loss is that of guessing among all tokens: weights that were never trained, or are damaged."""
-    if not e.losses or e.vocabulary_size is None:
-        return None
+    if not e.losses or e.vocabulary_size is None or e.config.method != "sft":
+        return None  # the losses of pairs are no nats of a token
     guessing, first = math.log(e.vocabulary_size), e.losses[0]
     if first < GUESSING * guessing:
         return None
@@ -233,23 +240,25 @@ def _cannot_read(e: Evidence) -> tuple[str, str, dict] | None:
 
 def underfitting(e: Evidence) -> Finding | None:
     """Steps and rate are in order, and still the run does not know its own training rows."""
-    if not e.trained or e.metrics is None or not e.labels or e.steps < FEW_STEPS:
+    if not e.trained or e.metrics is None or e.steps < FEW_STEPS:
         return None
-    right = float(np.mean([row.is_right for row in e.trained]))
+    right = _mean_score(e.trained)
     last = e.last_loss
     is_short = e.steps < SHORT or e.config.training.num_train_epochs < 3
     is_flat = last > 0.9 * _before_last(e.losses) and not is_short
-    if right > FITS_TRAIN or last < 0.5 * e.chance_loss or not _is_disappointing(e):
+    if right > FITS_TRAIN or _is_learnt(e) or not _is_disappointing(e):
         return None
     values, what = _more_capacity(e) if is_flat else _more_epochs(e)
     return Finding(
         code="underfitting",
         confidence="medium",
-        message=f"the run answers {percent(right)} of its own training rows right, and the training loss "
+        message=f"the run {_does_on_train(e, right)}, and the training loss "
         + ("has stopped falling" if is_flat else f"stands at {last:.2f} after {e.steps} steps"),
-        evidence={"right_on_train": round(right, 3), "last_loss": last, "chance_loss": e.chance_loss},
+        evidence={"right_on_train": round(right, 3), "last_loss": last, **_measure(e)},
         command=experiment(e, "capacity" if is_flat else "epochs", what, **values),
-        expect=f"more than {percent(FITS_TRAIN)} of the training rows right, and a validation score that follows",
+        expect=f"more than {percent(FITS_TRAIN)} of the training rows right, and a validation score that follows"
+        if e.labels
+        else "a higher score on the training rows, and a validation score that follows",
         search={"training.learning_rate": _around(e.config.training.learning_rate)},
     )
 
@@ -259,26 +268,66 @@ def overfitting(e: Evidence) -> Finding | None:
     gap alone is no fault, every model that fits its rows has one."""
     if not e.trained or not e.answered or not _falls_short(e):
         return None
-    right = float(np.mean([row.is_right for row in e.trained]))
-    validated = float(np.mean([row.is_right for row in e.answered]))
+    right, validated = _mean_score(e.trained), _mean_score(e.answered)
     if right < 0.97 or right - validated < 0.2:
         return None
     dropout = e.config.adapter.peft_fields.get("lora_dropout", 0.0)
     hypothesis = f"{percent(right)} right on train, {percent(validated)} on validation: less fitting to single rows"
+    message = f"{percent(right)} of the training rows and {percent(validated)} of the validation rows are right"
+    if not e.labels:
+        metric = e.definition.primary_metric
+        hypothesis = f"{right:.2f} on train, {validated:.2f} on validation: less fitting to single rows"
+        message = f"the mean {metric} of a row is {right:.2f} in train and {validated:.2f} in validation"
     values = {"training__num_train_epochs": max(1, math.floor(e.config.training.num_train_epochs / 2))}
     if e.config.training.num_train_epochs <= 3 and e.config.adapter.type != "full" and dropout < 0.1:
         values = {"adapter__lora_dropout": 0.1}
     return Finding(
         code="overfitting",
         confidence="medium",
-        message=f"{percent(right)} of the training rows and {percent(validated)} of the validation rows are right",
+        message=message,
         evidence={"right_on_train": round(right, 3), "right_on_validation": round(validated, 3)},
         command=experiment(e, "regularised", hypothesis, **values),
-        expect="a smaller gap; more labelled rows help more than any setting (scripts/suggest_labels.py)",
+        expect="a smaller gap; more rows with good answers help more than any setting"
+        + (" (scripts/suggest_labels.py)" if e.labels else ""),
     )
 
 
 # ---- helpers --------------------------------------------------------------------------------------------------------
+
+
+def _is_unlearnt(e: Evidence) -> bool:
+    """The training loss ends above that of guessing; where guessing has none, near its own start."""
+    return e.last_loss > (UNLEARNT * e.chance_loss if e.knows_chance else AT_ITS_START * e.first_loss)
+
+
+def _is_learnt(e: Evidence) -> bool:
+    """The training loss ends far below that of guessing; where guessing has none, below half of its start."""
+    return e.last_loss < (0.5 * e.chance_loss if e.knows_chance else HARDLY_FELL * e.first_loss)
+
+
+def _wanted_loss(e: Evidence) -> float:
+    return e.chance_loss if e.knows_chance else HARDLY_FELL * e.first_loss
+
+
+def _compared(e: Evidence) -> str:
+    if e.knows_chance:
+        return f"{e.last_loss / e.chance_loss:.1f} times that of guessing"
+    return f"it began at {e.losses[0]:.2f}"
+
+
+def _measure(e: Evidence) -> dict[str, float]:
+    """What the loss was measured by, for the record."""
+    return {"chance_loss": e.chance_loss} if e.knows_chance else {"first_loss": e.first_loss}
+
+
+def _mean_score(rows: Sequence[Answered]) -> float:
+    return float(np.mean([row.score for row in rows]))
+
+
+def _does_on_train(e: Evidence, right: float) -> str:
+    if e.labels:
+        return f"answers {percent(right)} of its own training rows right"
+    return f"has a mean {e.definition.primary_metric} of {right:.2f} on its own training rows"
 
 
 def _before_last(losses: list[float]) -> float:
@@ -307,12 +356,13 @@ def _falls_short(e: Evidence) -> bool:
 
 
 def _is_disappointing(e: Evidence) -> bool:
-    """Below the target, or not proven better than TF-IDF."""
+    """Below the target, or not proven better than TF-IDF, or where the task type has none than all of its baselines."""
     if e.metrics is None:
         return True
     if _falls_short(e):
         return True
-    return not any(c.against == "tfidf_logreg" and c.verdict == "better" for c in e.metrics.comparisons)
+    names = {"tfidf_logreg"} & set(e.module.BASELINES) or set(e.module.BASELINES)
+    return not names <= {c.against for c in e.metrics.comparisons if c.verdict == "better"}
 
 
 def _more_steps(rows: int, batch: int, accumulation: int, epochs: float) -> dict[str, int]:

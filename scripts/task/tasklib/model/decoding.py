@@ -246,8 +246,11 @@ def generate(
     end_of_turn: str,
     max_new_tokens: int,
     batch_size: int,
+    temperature: float | None = None,
+    schema: dict[str, Any] | None = None,
 ) -> Iterator[tuple[list[int], list[str]]]:
-    """Positions of the prompts just done, and their greedy answers without the end of turn."""
+    """Positions of the prompts just done, and their answers without the end of turn: greedy, or with a `temperature`
+    sampled from the whole vocabulary; with a `schema` only what follows it."""
     import torch
 
     ids = [token_ids(tokenizer, prompt) for prompt in prompts]
@@ -256,21 +259,35 @@ def generate(
         batch = [ids[row] for row in rows]
         fits = prefix is not None and _takes_own_masks(model, prefix.cache, len(batch[0]) + max_new_tokens)
         tokens, mask = _laid_out(tokenizer, batch, prefix.length if fits else 0, model.device)
-        with torch.inference_mode(), _greedy(model, tokenizer, end_of_turn, max_new_tokens) as base_model:
+        settings = end_of_turn, max_new_tokens, temperature
+        with torch.inference_mode(), _generating(model, tokenizer, *settings) as base_model:
+            forced = None if schema is None else _forced(base_model, tokenizer, schema, len(batch))
             output = base_model.generate(
                 input_ids=tokens,
                 attention_mask=mask,
                 past_key_values=prefix.repeated(len(batch)) if fits else None,
                 logits_to_keep=_last(model),
                 tokenizer=tokenizer,
+                logits_processor=forced,
             )
         answers = tokenizer.batch_decode(output[:, tokens.shape[1] :], skip_special_tokens=True)
         yield rows, [answer.split(end_of_turn.strip())[0].strip() for answer in answers]
 
 
+def _forced(model: Any, tokenizer: Any, schema: dict[str, Any], n_rows: int) -> Any:
+    """The processor that keeps one batch to the schema, under the model's present generation config."""
+    from tasklib.model import constrained
+
+    n_vocabulary = model.config.get_text_config().vocab_size
+    return constrained.processor(tokenizer, schema, n_rows, n_vocabulary, model.generation_config.eos_token_id)
+
+
 @contextmanager
-def _greedy(model: Any, tokenizer: Any, end_of_turn: str, max_new_tokens: int) -> Iterator[Any]:
-    """The model without its adapter's wrapper, and for that time with a generation config that is greedy and no more.
+def _generating(
+    model: Any, tokenizer: Any, end_of_turn: str, max_new_tokens: int, temperature: float | None
+) -> Iterator[Any]:
+    """The model without its adapter's wrapper, and for that time with a generation config that is greedy (or samples)
+    and no more.
 
     generate() fills every setting it does not get from the model's own generation config: a repetition penalty there
     would change what is measured. Only its end tokens are kept.
@@ -284,7 +301,9 @@ def _greedy(model: Any, tokenizer: Any, end_of_turn: str, max_new_tokens: int) -
     stop_at_text = len(end_ids) > 1 and end_ids[0] not in tokenizer.all_special_ids
     stop = {tokenizer.eos_token_id, *ends, *([] if stop_at_text else end_ids[:1])} - {None}
     base_model.generation_config = GenerationConfig(
-        do_sample=False,
+        do_sample=temperature is not None,
+        temperature=temperature,
+        top_k=0 if temperature is not None else None,
         max_new_tokens=max_new_tokens,
         eos_token_id=sorted(stop),
         pad_token_id=tokenizer.pad_token_id,

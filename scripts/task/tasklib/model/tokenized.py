@@ -160,7 +160,8 @@ def _shortened(
     """The conversation of each row with the longest text that leaves at most `room` prompt tokens; None where nothing
     does. `excess`: tokens that the row has too many."""
     module = definition.task_type
-    roles = [max(module.TEXT_FIELDS, key=lambda role: len(row["record"].get(role) or "")) for row in rows]
+    asked = [role for role in module.TEXT_FIELDS if role in module.INPUT_FIELDS]  # never what is to be answered
+    roles = [max(asked, key=lambda role: len(row["record"].get(role) or "")) for row in rows]
 
     def with_text(i: int, text: str) -> list[Message]:
         record = module.Record(**{**rows[i]["record"], roles[i]: text})

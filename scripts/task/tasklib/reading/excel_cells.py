@@ -16,7 +16,7 @@ from xml.etree import ElementTree
 CHUNK_BYTES = 1 << 20
 _CELL = rb'<(?:\w+:)?c\s[^<>]*?\br="([A-Z]{1,3})(\d{1,7})"'
 _FORMULA = rb"<(?:\w+:)?f\b[^<>]*(?:/>|>[^<]*</(?:\w+:)?f>)"
-_FILLED = re.compile(_CELL + rb"[^<>]*(?<!/)>")
+_FILLED = re.compile(_CELL + rb"[^<>]*(?<!/)>(?!</(?:\w+:)?c>)")  # an empty cell may be written as <c …></c>, too
 _ERROR = re.compile(_CELL + rb'[^<>]*\bt="e"[^<>]*>(?:' + _FORMULA + rb")?<(?:\w+:)?v>([^<]*)")
 # The result of a formula may be an empty text, but then the cell has a type. Without one it was never calculated.
 _NOT_CALCULATED = re.compile(

@@ -14,7 +14,7 @@ from tasklib.reading import encodings
 from tasklib.schema import FileSpec
 from tasklib.summary import Problem
 
-FORMATS = "JSON, JSON lines, CSV, TSV, plain text lines, Excel, Parquet"
+FORMATS = "JSON, JSON lines, SQuAD, CoNLL, three lines an example, CSV, TSV, plain text lines, Excel, Parquet"
 HEAD_BYTES = 1 << 16
 # Files that people hand in by mistake: first bytes -> what it is, what to do.
 _UNPACK, _AS_CSV, _TEXTS = "unpack it first", "export the table as CSV", "give a file of texts"
@@ -51,7 +51,7 @@ MARKUP = {
 
 @dataclass(frozen=True)
 class Format:
-    """How a file is read: `kind` is json, table, lines, excel or parquet."""
+    """How a file is read: `kind` is json, squad, conll, triplet, table, lines, excel or parquet."""
 
     kind: str
     delimiter: str | None = None
@@ -127,7 +127,7 @@ def _zip_format(path: Path) -> str | tuple[str, str]:
 
 
 def _text_format(path: Path, shown: str, spec: FileSpec) -> Format | Problem:
-    from tasklib.reading import table_rows
+    from tasklib.reading import conll_rows, squad_rows, table_rows, triplet_rows
 
     with encodings.open_text(path, spec.encoding) as stream:
         text = stream.read(HEAD_BYTES)
@@ -139,6 +139,10 @@ def _text_format(path: Path, shown: str, spec: FileSpec) -> Format | Problem:
                 message, hint = f"{shown} is {what}, which is not read here", f"{hint}, or write `format: lines`"
                 return Problem(code="unknown_format", message=message, file=shown, hint=hint)
         kind = "json" if spec.columns is None and _is_json(text, path.suffix.lower()) else "table"
+        kind = "squad" if kind == "json" and squad_rows.is_squad(text) else kind
+        if kind == "table" and spec.columns is None and spec.delimiter is None:
+            is_conll = conll_rows.is_conll(text)
+            kind = "conll" if is_conll else "triplet" if triplet_rows.is_triplets(text) else kind
     if kind != "table":
         return Format(kind)
     return Format("table", spec.delimiter or table_rows.delimiter_of(text, path.suffix.lower(), spec.quoting))

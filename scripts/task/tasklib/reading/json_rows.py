@@ -91,7 +91,7 @@ def _read_lines(stream: IO[str], path: Path, shown: str, encoding: str) -> Itera
             continue
         if type(value) is not dict:
             yield _not_an_object(value, shown, number)
-        elif "\\u" in text and _SURROGATE.search(text) and (problem := _half_pair(value, shown, number)):
+        elif "\\u" in text and _SURROGATE.search(text) and (problem := half_pair(value, shown, number)):
             yield problem
         else:
             yield Row(value, shown, number)
@@ -194,7 +194,7 @@ def _read_elements(stream: IO[str], path: Path, shown: str, encoding: str) -> It
             yield _not_an_object(value, shown, line)
         else:
             has_halves = "\\u" in raw and _SURROGATE.search(raw)
-            yield (has_halves and _half_pair(value, shown, line)) or Row(value, shown, line)
+            yield (has_halves and half_pair(value, shown, line)) or Row(value, shown, line)
         if in_array and (problem := _comma_missing(window, shown)):
             resumed = window.skip() == "{" or _next_line_with_object(window, before)
             yield problem if resumed else _read_no_further(problem)
@@ -263,6 +263,22 @@ def _skip_element(window: _Window, before: str | None) -> bool:
     return _next_line_with_object(window, before)
 
 
+def whole_value(text: str, shown: str) -> Any:
+    """The one value of a file that is read at once, or the Problem that keeps it from being JSON."""
+    text = text.lstrip("\ufeff")
+    try:
+        return _DECODER.decode(text)
+    except (ValueError, RecursionError) as error:
+        if not isinstance(error, json.JSONDecodeError):
+            return _unparsable(shown, 1, error)
+        end = text.rstrip()
+        if error.msg.startswith("Unterminated string") or (
+            error.pos >= len(end) - LONGEST_TOKEN and not end.endswith(("}", "]"))
+        ):
+            return _truncated(f"the file is cut off: {error.msg} at column {error.colno}", shown, error.lineno)
+        return _unparsable(shown, error.lineno, error)
+
+
 def _next_line_with_object(window: _Window, before: str | None) -> bool:
     """Moves to the next object that begins a line, or stands behind `},` there. False where the elements do
     not begin lines, or no more of them does."""
@@ -291,7 +307,7 @@ def _bad_byte_in(
     return encoding_problem(path, shown, encoding, line + number, bad, of)
 
 
-def _half_pair(value: dict[str, Any], shown: str, line: int) -> Problem | None:
+def half_pair(value: dict[str, Any], shown: str, line: int) -> Problem | None:
     """Half of a surrogate pair, written as an escape: no text, and no model can read it."""
     try:
         json.dumps(value, ensure_ascii=False).encode()

@@ -1,6 +1,7 @@
 """Reads raw files row by row, each row with the line it starts on. What a file is, its content says, not its name.
 
-Which format a file has, `formats` finds; they have a module each: json_rows, table_rows, binary_rows (Excel, Parquet).
+Which format a file has, `formats` finds; they have a module each: json_rows, squad_rows, conll_rows, triplet_rows,
+table_rows, binary_rows (Excel, Parquet). Declared steps after reading stand in `row_steps`.
 Reading is streamed, and a fault never stops the reading of later rows unless nothing after it could be trusted.
 """
 
@@ -17,7 +18,7 @@ from tasklib.summary import Problem
 
 # Options of FileSpec -> the kinds of file that they say something about.
 OPTIONS = {
-    "encoding": ("json", "table", "lines"),
+    "encoding": ("json", "table", "lines", "squad", "conll", "triplet"),
     "delimiter": ("table",),
     "quoting": ("table",),
     "columns": ("table", "excel"),
@@ -52,7 +53,7 @@ def read_file(
 ) -> Iterator[Row | Problem | Remark]:
     """Yields each row, each fault in its place, and remarks on the file as a whole. With `errors=encodings.MEND` emoji
     that were stored as two halves are read as emoji, and a remark counts them."""
-    from tasklib.reading import parallel_rows
+    from tasklib.reading import parallel_rows, row_steps
 
     try:
         found = file_format(path, shown, spec)
@@ -62,7 +63,8 @@ def read_file(
             return
         yield from _remarks(path, shown, spec, found, errors)
         any_row = False
-        for item in parallel_rows.with_columns(_reader(path, shown, spec, found, errors), path, shown, spec):
+        items = parallel_rows.with_columns(_reader(path, shown, spec, found, errors), path, shown, spec)
+        for item in row_steps.with_steps(items, shown, spec):
             any_row = any_row or type(item) is not Remark
             yield item
         if not any_row:
@@ -105,7 +107,7 @@ def _remarks(path: Path, shown: str, spec: FileSpec, found: Format, errors: str)
 
 
 def _reader(path: Path, shown: str, spec: FileSpec, found: Format, errors: str) -> Iterator[Row | Problem | Remark]:
-    from tasklib.reading import binary_rows, json_rows, table_rows
+    from tasklib.reading import binary_rows, conll_rows, json_rows, squad_rows, table_rows, triplet_rows
 
     if spec.columns and (problem := table_rows.header_problem(spec.columns, shown, None)):
         yield problem
@@ -115,6 +117,12 @@ def _reader(path: Path, shown: str, spec: FileSpec, found: Format, errors: str) 
         yield from binary_rows.read_excel(path, shown, spec)
     elif found.kind == "json":
         yield from json_rows.read_json(path, shown, encodings.actual(path, spec.encoding), errors)
+    elif found.kind == "squad":
+        yield from squad_rows.read_squad(path, shown, encodings.actual(path, spec.encoding), errors)
+    elif found.kind == "conll":
+        yield from conll_rows.read_conll(path, shown, spec.encoding, errors)
+    elif found.kind == "triplet":
+        yield from triplet_rows.read_triplets(path, shown, spec.encoding, errors)
     elif found.kind == "lines":
         yield from table_rows.read_lines(path, shown, spec.encoding, errors, keep_blank=bool(spec.parallel))
     else:

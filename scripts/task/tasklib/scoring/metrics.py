@@ -49,13 +49,14 @@ class Comparison(_Frozen):
 
 
 class Slice(_Frozen):
-    """`metric` on a part of the rows: `by` is length, label, source or script, `value_of` which of them.
+    """`metric` on a part of the rows: `by` is length, label, source, script or what the task type
+    cuts by, `value_of` which of them.
 
     It is the primary metric, but recall for a label: on rows of one gold label a macro-F1 says nothing. `primary` is
     null for fewer than 10 rows.
     """
 
-    by: Literal["length", "label", "source", "script"]
+    by: Literal["length", "label", "source", "script", "target"]
     value_of: str
     n_rows: int
     metric: str

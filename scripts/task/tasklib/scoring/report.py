@@ -5,6 +5,7 @@ Data reaches the page only as escaped text (autoescape); its script holds no dat
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from tasklib.markdown import literal, table
 from tasklib.schema import TaskDefinition
 from tasklib.scoring import report_facts
 from tasklib.scoring.metrics import Comparison, Interval, Metrics, Prediction
-from tasklib.scoring.report_facts import Facts, number
+from tasklib.scoring.report_facts import Facts, WrongRow, number
 
 MAX_MARKDOWN_ROWS = 20
 MAX_MARKDOWN_LABELS = 20
@@ -68,9 +69,11 @@ def _p_value(value: float | None) -> str:
 
 
 def _axis(items: list[Interval]) -> tuple[float, float]:
-    """Where the axis of a plot starts and ends: 0 to 1, wider only for what leaves it (MCC -1 to 1, Brier 0 to 2)."""
+    """Where the axis of a plot starts and ends: 0 to 1, wider only for what leaves it (MCC -1 to 1, Brier 0 to 2, a
+    margin in nats whatever it takes)."""
     numbers = [n for item in items for n in (item.value, item.ci_low, item.ci_high) if n is not None]
-    return (-1.0 if min(numbers, default=0) < 0 else 0.0, 2.0 if max(numbers, default=1) > 1 else 1.0)
+    low, high = math.floor(min(numbers, default=0)), math.ceil(max(numbers, default=1))
+    return float(min(low, 0)), float(max(high, 1))
 
 
 def _percent(value: float, axis: tuple[float, float]) -> str:
@@ -123,8 +126,11 @@ def _to_markdown(facts: Facts) -> str:
         ]
         lines += [f"## {words['other_metrics']}", "", table((words["metric"], words["value"]), rows), ""]
     lines += [*_seeds(facts), *_calibration(facts)]
-    lines += [f"## {words['per_class']}", "", _class_table(facts), "", *_slices(facts)]
-    lines += [f"## {words['confusion']}", "", _confusion_table(facts), ""]
+    if facts.classes:
+        lines += [f"## {facts.class_words['per_class']}", "", _class_table(facts), ""]
+    lines += _slices(facts)
+    if facts.confusion:
+        lines += [f"## {words['confusion']}", "", _confusion_table(facts), ""]
     lines += [*_wrong_table(facts), words["origin"], ""]
     lines += [f"rows_sha256 `{metrics.rows_sha256}`, identity `{metrics.identity}`"]
     return "\n".join(lines) + "\n"
@@ -134,7 +140,8 @@ def _counts_line(facts: Facts) -> str:
     words, metrics = facts.words, facts.metrics
     target = metrics.gate.target if metrics.gate else None
     counts = [] if target is None else [f"{words['target']} {number(target, words)}"]
-    counts += [f"{words['support']} {metrics.n_rows}", f"{words['wrong']} {facts.n_wrong}"]
+    wrong = words["wrong" if facts.is_closed else "wrong_open"]
+    counts += [f"{words['support']} {metrics.n_rows}", f"{wrong} {facts.n_wrong}"]
     return " · ".join([*counts, f"{words['decoding']} {metrics.decoding}"])
 
 
@@ -182,7 +189,7 @@ def _calibration(facts: Facts) -> list[str]:
 
 
 def _class_table(facts: Facts) -> str:
-    words, columns = facts.words, facts.class_columns
+    words, columns = facts.class_words, facts.class_columns
     rows = [
         (
             facts.name_of(line.label),
@@ -222,22 +229,32 @@ def _confusion_table(facts: Facts) -> str:
 def _wrong_table(facts: Facts) -> list[str]:
     words = facts.words
     shown = facts.wrong[:MAX_MARKDOWN_ROWS]
-    lines = [f"## {words['errors'] if facts.has_probabilities else words['errors_unranked']}", ""]
+    lines = [f"## {facts.errors_title}", ""]
     if not shown:
         return [*lines, words["no_errors"], ""]
     if len(shown) < facts.n_wrong:
         lines += [words["more_errors"].format(shown=len(shown), total=facts.n_wrong), ""]
-    header = [words["id"], words["text"], words["gold"], words["predicted"]]
+    header = [words["id"], words["text"]]
+    header += [words["sides"]] if facts.has_sides else [words["gold"], words["predicted"]]
+    header += [words["row_score"].format(metric=facts.metrics.primary.name)] if not facts.is_closed else []
     header += [words["probability"]] if facts.has_probabilities else []
     header += [words["raw_output"]] if facts.has_raw_output else []
     rows = []
     for row in shown:
-        labels = [facts.name_of(row.gold), facts.name_of(row.predicted)]
-        cells = [f"{row.id} ({row.source})", _shortened(row.text), *labels]
+        asked = [row.text, *(f"{role}: {value}" for role, value in row.context)]
+        cells = [f"{row.id} ({row.source})", " · ".join(map(_shortened, asked)), *_answers(facts, row)]
+        cells += [number(row.score, words)] if not facts.is_closed else []
         cells += ["" if row.confidence is None else f"{row.confidence:.3f}"] if facts.has_probabilities else []
         cells += [_shortened(row.raw_output or "")] if facts.has_raw_output else []
         rows.append(cells)
     return [*lines, table(header, rows), ""]
+
+
+def _answers(facts: Facts, row: WrongRow) -> list[str]:
+    """Gold and predicted, or the answers that were compared in one cell."""
+    if not facts.has_sides:
+        return [_shortened(row.gold), _shortened(row.predicted)]
+    return [" · ".join(f"{role} {number(value, facts.words)}: {_shortened(text)}" for role, text, value in row.sides)]
 
 
 def _shortened(text: str) -> str:

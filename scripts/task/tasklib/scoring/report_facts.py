@@ -5,14 +5,15 @@ Every number is an argument; only what is counted from the predictions (confusio
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from tasklib.schema import TaskDefinition
-from tasklib.scoring import gate
+from tasklib.scoring import gate, row_scores, shown
 from tasklib.scoring.metrics import CalibrationBin, Comparison, Interval, Metrics, Prediction
-from tasklib.texts import REPORT
+from tasklib.texts import CLASSES, REPORT
 
 MAX_WRONG_ROWS = 500
 MAX_BARS = 6  # with more labels, a row shows the likeliest, its gold and its predicted label
@@ -60,13 +61,24 @@ class ConfusionRow:
 
 @dataclass(frozen=True)
 class WrongRow:
-    """`predicted` is None where the answer could not be parsed; `bars` are (label, probability)."""
+    """`gold` and `predicted` are as they are shown; `labels` are the two of a closed set, where the second is None for
+    an answer that could not be parsed. `bars` are (label, probability).
+
+    Open answers: `score` is the primary metric of this row alone; `context` are (role, what it holds) of what was asked
+    beside the text; `pieces` are the text with its entities, if the answers are such; `sides` are (role, text, mean
+    log-probability of a token) of the answers that were compared.
+    """
 
     id: str
     source: str
     text: str
+    context: list[tuple[str, str]]
+    pieces: list[shown.Piece]
     gold: str
-    predicted: str | None
+    predicted: str
+    labels: tuple[str, str | None] | None
+    score: float | None
+    sides: list[tuple[str, str, float | None]]
     confidence: float | None
     bars: list[tuple[str, float]]
     n_hidden_bars: int
@@ -75,12 +87,16 @@ class WrongRow:
 
 @dataclass(frozen=True)
 class Facts:
-    """What both files show. `status` is the gate's: passed, failed or none; `pairs` are (gold, predicted, count)."""
+    """What both files show. `status` is the gate's: passed, failed or none; `pairs` are (gold, predicted, count). With
+    open answers (`is_closed` false) a row is wrong unless it is wholly right, and the worst come first. `class_words`
+    are those for the classes of per_class, which may be entity types or fields."""
 
     definition: TaskDefinition
     metrics: Metrics
     words: dict[str, Any]
+    class_words: dict[str, str]
     labels: dict[str, str]
+    is_closed: bool
     status: str
     verdict: str
     reasons: list[str]
@@ -149,6 +165,21 @@ class Facts:
             return None
         return self.words["one_seed"].format(run=run, seed=seeds.seeds[seeds.runs.index(run)])
 
+    @property
+    def has_entities(self) -> bool:
+        return any(row.pieces for row in self.wrong)
+
+    @property
+    def has_sides(self) -> bool:
+        return any(row.sides for row in self.wrong)
+
+    @property
+    def errors_title(self) -> str:
+        """What the wrong rows are called, and in what order they stand."""
+        if not self.is_closed:
+            return self.words["errors_open"].format(metric=self.metrics.primary.name)
+        return self.words["errors" if self.has_probabilities else "errors_unranked"]
+
     def name_of(self, label: str | None) -> str:
         """A label with what the model writes for it, or the word for an answer that could not be parsed."""
         return self.words["unparsed"] if label is None else self.labels.get(label, label)
@@ -165,19 +196,22 @@ def gather(
     if [row["id"] for row in rows] != [prediction.id for prediction in predictions]:
         raise ValueError("predictions and rows are not the same rows in the same order")
     words = REPORT[definition.language]
+    closed = definition.task_type.label_set(definition.task)
     labels = {
         label: label if answer == label else words["label_with_answer"].format(label=label, answer=answer)
-        for label, answer in (definition.task_type.label_set(definition.task) or {}).items()
+        for label, answer in (closed or {}).items()
     }
-    pairs = [(p, row) for p, row in zip(predictions, rows, strict=True) if p.prediction != p.gold]
-    pairs.sort(key=lambda pair: -(_confidence(pair[0]) or 0.0))
+    wrong = _wrong(definition, predictions, rows)
+    kept = [_wrong_row(definition, p, row, score, labels, words) for p, row, score in wrong[:MAX_WRONG_ROWS]]
     confusion = _confusion(definition, predictions)
     status = "none" if metrics.gate is None else "passed" if metrics.gate.passed else "failed"
     return Facts(
         definition=definition,
         metrics=metrics,
         words=words,
+        class_words=words | CLASSES[definition.language].get(definition.task.type, {}),
         labels=labels,
+        is_closed=closed is not None,
         status=status,
         verdict=_verdict(metrics, words, status),
         reasons=_reasons(definition, metrics),
@@ -188,10 +222,10 @@ def gather(
         confusion=confusion,
         pairs=_pairs(confusion, list(labels)),
         has_unparsed=any(row.cells[-1][0] for row in confusion),
-        wrong=[_wrong_row(definition, prediction, row) for prediction, row in pairs[:MAX_WRONG_ROWS]],
-        n_wrong=len(pairs),
-        has_probabilities=any(prediction.probabilities for prediction, _ in pairs),
-        has_raw_output=any(p.raw_output is not None and not p.probabilities for p, _ in pairs),
+        wrong=kept,
+        n_wrong=len(wrong),
+        has_probabilities=any(prediction.probabilities for prediction, *_ in wrong),
+        has_raw_output=any(_says_more(p) and not p.probabilities for p, *_ in wrong),
     )
 
 
@@ -283,14 +317,13 @@ def _around(mean: float | None, sd: float | None) -> Interval:
 
 def _confusion(definition: TaskDefinition, predictions: Sequence[Prediction]) -> list[ConfusionRow]:
     module, options = definition.task_type, definition.task
-    if module.label_set(options) is None:
+    if (labels := module.label_set(options)) is None:
         return []
-    counts = module.count([p.gold for p in predictions], [p.prediction for p in predictions], options)
-    matrix = module.confusion(counts.sum(0), options)
+    cells = Counter((p.gold, p.prediction if p.prediction in labels else None) for p in predictions)
     rows = []
-    for label, line in zip(module.label_set(options), matrix, strict=True):
-        total = line.sum()
-        rows.append(ConfusionRow(label, [(int(n), float(n / total) if total else 0.0) for n in line]))
+    for label in labels:
+        line = [cells[label, predicted] for predicted in (*labels, None)]
+        rows.append(ConfusionRow(label, [(n, n / sum(line) if n else 0.0) for n in line]))
     return rows
 
 
@@ -306,21 +339,82 @@ def _pairs(confusion: Sequence[ConfusionRow], labels: Sequence[str]) -> list[tup
     return sorted(found, key=lambda pair: -pair[2])[:MAX_PAIRS]
 
 
-def _wrong_row(definition: TaskDefinition, prediction: Prediction, row: dict) -> WrongRow:
+def _wrong(
+    definition: TaskDefinition, predictions: Sequence[Prediction], rows: Sequence[dict]
+) -> list[tuple[Prediction, dict, float]]:
+    """(prediction, row, its own score) of what is not wholly right: the worst first, and of equally bad ones those that
+    the model was most confident of."""
+    scores, right = row_scores.of(definition, predictions), row_scores.right(definition, predictions)
+    found = [
+        (p, row, float(score))
+        for p, row, score, is_right in zip(predictions, rows, scores, right, strict=True)
+        if not is_right
+    ]
+    return sorted(found, key=lambda item: (item[2], -(_confidence(item[0]) or 0.0)))
+
+
+def _wrong_row(
+    definition: TaskDefinition,
+    prediction: Prediction,
+    row: dict,
+    score: float,
+    labels: dict[str, str],
+    words: dict[str, Any],
+) -> WrongRow:
     module = definition.task_type
+    record = module.Record(**row["record"])
+    text, is_closed = module.text_of(record), module.label_set(definition.task) is not None
+    golds, found = shown.spans(prediction.gold), shown.spans(prediction.prediction or [])
+    has_entities = bool(not is_closed and golds is not None and found is not None and [*golds, *found])
+    sides = _sides(definition, record, prediction)
+    asked = module.prompt(record, definition.task, "") if sides else text  # the text of duplicates holds both answers
     probabilities = prediction.probabilities or {}
     bars = _bars(prediction, probabilities)
+
+    def name(value: Any) -> str:
+        if is_closed and value is not None:
+            return labels.get(value, value)
+        return words["unparsed"] if value is None else shown.answer(value, text, words["nothing"])
+
     return WrongRow(
         id=prediction.id,
         source=f"{row['source']['file']}:{row['source']['line']}",
-        text=module.text_of(module.Record(**row["record"])),
-        gold=prediction.gold,
-        predicted=prediction.prediction,
+        text=asked,
+        context=_context(module, record, asked),
+        pieces=shown.marked(text, golds or [], found or []) if has_entities else [],
+        gold=name(prediction.gold),
+        predicted=name(prediction.prediction),
+        labels=(prediction.gold, prediction.prediction) if is_closed else None,
+        score=None if is_closed else score,
+        sides=sides,
         confidence=_confidence(prediction),
         bars=bars,
         n_hidden_bars=len(probabilities) - len(bars),
         raw_output=prediction.raw_output,
     )
+
+
+def _says_more(prediction: Prediction) -> bool:
+    """Whether the model wrote something that the prediction does not show."""
+    written = (prediction.raw_output or "").strip()
+    return bool(written) and written != prediction.prediction
+
+
+def _context(module: Any, record: Any, text: str) -> list[tuple[str, str]]:
+    """What the model was asked beside the text: earlier turns, and other input fields that hold text."""
+    turns = [(turn["role"], turn["content"]) for turn in module.history(record)]
+    fields = [(role, getattr(record, role, "")) for role in module.INPUT_FIELDS]
+    return [(role, value) for role, value in turns + fields if isinstance(value, str) and value and value not in text]
+
+
+def _sides(definition: TaskDefinition, record: Any, prediction: Prediction) -> list[tuple[str, str, float | None]]:
+    """The answers of the row that were compared, each under the name of the field that holds it."""
+    if definition.evaluation.decoding != "compare":
+        return []
+    texts, values = definition.task_type.candidates(record), prediction.prediction or []
+    roles = {value: role for role, value in record.model_dump().items() if isinstance(value, str)}
+    known = [*values, *([None] * len(texts))]
+    return [(roles.get(text, str(n)), text, known[n - 1]) for n, text in enumerate(texts, start=1)]
 
 
 def _bars(prediction: Prediction, probabilities: dict[str, float]) -> list[tuple[str, float]]:
@@ -333,4 +427,5 @@ def _bars(prediction: Prediction, probabilities: dict[str, float]) -> list[tuple
 
 
 def _confidence(prediction: Prediction) -> float | None:
-    return (prediction.probabilities or {}).get(prediction.prediction)
+    probabilities = prediction.probabilities
+    return probabilities.get(prediction.prediction) if probabilities else None

@@ -18,7 +18,7 @@ from tasklib.scoring import bootstrap
 from tasklib.scoring.metrics import Interval, Prediction, Slice
 
 MIN_ROWS = 10  # fewer say nothing: their value and interval are null
-MAX_VALUES = 20  # the most frequent source files
+MAX_VALUES = 20  # the most frequent source files, or values of a task type's own
 _UNDEFINED = Interval(value=None, ci_low=None, ci_high=None)
 
 
@@ -34,15 +34,19 @@ def score(definition: TaskDefinition, rows: Sequence[dict[str, Any]], prediction
 
 
 def sections(definition: TaskDefinition, rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, np.ndarray]]:
-    """`length`, `source` and `script` -> the name of each part -> positions of its rows, (n,), names in the order of
-    `_order`. A section of fewer than two parts is empty."""
+    """`length`, `source`, `script` and what the task type cuts by (`slice_of`) -> the name of each part -> positions of
+    its rows, (n,), names in the order of `_order`. A section of fewer than two parts is empty."""
     module = definition.task_type
-    texts = [module.text_of(module.Record(**row["record"])) for row in rows]
-    names = {
+    records = [module.Record(**row["record"]) for row in rows]
+    texts = [module.text_of(record) for record in records]
+    names: dict[str, Sequence[str | None]] = {
         "length": _length_names(texts),
         "source": _most_frequent([row["source"]["file"] for row in rows]),
         "script": [text_faults.script_of(text) or "none" for text in texts],
     }
+    if hasattr(module, "slice_of"):
+        own = [module.slice_of(record) for record in records]
+        names |= {by: _most_frequent([one[by] for one in own]) for by in (own[0] if own else {})}
     return {by: _members(by, of_rows) for by, of_rows in names.items()}
 
 

@@ -170,8 +170,11 @@ def _by_base_model(
     conversations, shortened = tokenized.fitted(tokenizer, definition, config, asked.rows)
     if shots:
         prefix = _worked_examples(tokenizer, definition, config, shots)
-        n_own = [1 + len(definition.task_type.history(_record(definition, row))) for row in asked.rows]
-        conversations = [[*prefix, *messages[-n:]] for messages, n in zip(conversations, n_own, strict=True)]
+        records = [_record(definition, row) for row in asked.rows]
+        conversations = [
+            [*prompts.follow_up(prefix, definition, record)[:-1], messages[-1]]
+            for record, messages in zip(records, conversations, strict=True)
+        ]
     candidates = inference.candidates_of(definition, asked.rows)
     ask = by_model(
         definition, config, tokenizer, conversations, lambda: models.load_base(config).eval(), candidates=candidates
@@ -196,9 +199,13 @@ def _shots(definition: TaskDefinition, data: Rows) -> list[dict[str, Any]]:
 def _worked_examples(
     tokenizer: Any, definition: TaskDefinition, config: RunConfig, shots: list[dict[str, Any]]
 ) -> Conversation:
-    """System message, then each shot's question, cut as every text is, and its answer."""
+    """System message, then each shot: its earlier turns, its question, cut as every text is, and its answer."""
     questions, _ = tokenized.fitted(tokenizer, definition, config, shots)
-    turns = [[asked[-1], row["completion"][0]] for asked, row in zip(questions, shots, strict=True)]
+    said = [definition.task_type.history(_record(definition, row)) for row in shots]
+    turns = [
+        [*(turn for turn in earlier if turn["role"] != "system"), asked[-1], row["completion"][0]]
+        for earlier, asked, row in zip(said, questions, shots, strict=True)
+    ]
     return [*prompts.prefix_messages(definition, []), *(message for turn in turns for message in turn)]
 
 
@@ -332,6 +339,7 @@ def vllm_run(paths: TaskPaths, definition: TaskDefinition, run: FinishedRun) -> 
 def served_identity(definition: TaskDefinition, config: RunConfig, data: Rows, system: Served) -> str:
     """Everything that the metrics.json of a served model depends on."""
     parts = [system.name, system.depends_on, data.split, data.sha256, config.generation.max_new_tokens]
+    parts += [config.generation.constrained] if config.generation.constrained else []
     more = [definition.primary_metric, evaluation.definition_parts(definition)]
     cut = config.training.max_length if definition.prompt.shorten else None
     return sha256_of_json([*parts, *more, cut])

@@ -6,14 +6,13 @@ Trained:  user "<instruction>\\n\\n第三季毛利率滑落至38%" -> assistant 
 
 from __future__ import annotations
 
-import unicodedata
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from tasklib.data import answers, text_baselines
+from tasklib.data import answers, label_scores, label_sets, normalization, text_baselines
 from tasklib.data.answers import Fault, Form, Scores
 
 if TYPE_CHECKING:
@@ -31,43 +30,17 @@ TASK_CATEGORIES = ("text-classification",)  # the Hub's names for data sets of t
 MAY_SHORTEN = True
 
 
-def _as_mapping(value: Any) -> Any:
-    """`[a, b]` means that the model writes the labels as they stand in the data; a number stands for its digits."""
-    if isinstance(value, list):
-        if len(set(map(str, value))) != len(value):
-            raise ValueError("a label stands twice")
-        value = {str(label): label for label in value}
-    if isinstance(value, dict):
-        return {name: str(text) if type(text) is int else text for name, text in value.items()}
-    return value
-
-
 class Options(BaseModel):
     """`task:` of the definition. `labels` maps the name in the data to what the model writes."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
     type: Literal["classification"]
-    labels: Annotated[dict[str, str], BeforeValidator(_as_mapping)] = Field(min_length=2)
+    labels: label_sets.Labels
     label_definitions: dict[str, str] = Field({}, description="label -> when a text gets it, for the annotation guide")
-
-    @field_validator("labels")
-    @classmethod
-    def _answers_are_distinct(cls, labels: dict[str, str]) -> dict[str, str]:
-        cleaned = [answers.fold(answer) for answer in labels.values()]
-        if "" in cleaned or "" in (label.strip() for label in labels):
-            raise ValueError("a label or its answer is empty")
-        if len(set(cleaned)) < len(cleaned):
-            same = [answer for answer in labels.values() if cleaned.count(answers.fold(answer)) > 1]
-            raise ValueError(
-                f"the answers {', '.join(map(repr, same))} cannot be told apart: width, case and outer punctuation do "
-                "not count; write other answers, e.g. {'-1': negative, '1': positive}"
-            )
-        return labels
 
     @model_validator(mode="after")
     def _definitions_are_of_labels(self) -> Options:
-        if unknown := [label for label in self.label_definitions if label not in self.labels]:
-            raise ValueError(f"label_definitions: {unknown[0]!r} is not in labels; legal: {', '.join(self.labels)}")
+        label_sets.require_known(self.label_definitions, self.labels, "label_definitions", "labels")
         return self
 
 
@@ -132,18 +105,9 @@ def strata(record: Record) -> tuple[str, ...]:
     return (record.label,)
 
 
-def _by_texts(baseline: Callable[..., list[str]]) -> answers.Baseline:
-    """A baseline of texts and labels as one of records."""
-
-    def answered(train: Sequence[Record], rows: Sequence[Record], options: Options) -> list[str]:
-        return baseline([r.text for r in train], [r.label for r in train], [r.text for r in rows])
-
-    return answered
-
-
 BASELINES = {
-    "majority": _by_texts(text_baselines.majority),
-    "tfidf_logreg": _by_texts(text_baselines.tfidf_logreg),
+    "majority": text_baselines.of_records(text_baselines.majority, text_of, gold),
+    "tfidf_logreg": text_baselines.of_records(text_baselines.tfidf_logreg, text_of, gold),
 }
 
 
@@ -167,103 +131,39 @@ def read_input(values: Mapping[str, Any], options: Options) -> tuple[Record | No
 
 
 def parse(text: str, options: Options) -> str | None:
-    """The label that a generated answer names, or None. Width, case and outer punctuation do not matter.
-
-    An answer that is exactly one of the set wins; otherwise the text must contain exactly one of them, where an
-    answer inside a longer one that also occurs (正面 in 不是正面) does not count.
-    """
-    cleaned = answers.fold(text)
-    by_answer = {answers.fold(answer): label for label, answer in options.labels.items()}
-    if cleaned in by_answer:
-        return by_answer[cleaned]
-    found = answers.longest_occurrences(cleaned, list(by_answer))
-    return by_answer[found.pop()] if len(found) == 1 else None
+    """The label that a generated answer names, or None: see `label_sets.named_in`."""
+    return label_sets.named_in(text, options.labels)
 
 
 def count(golds: Sequence[str], predictions: Sequence[str | None], options: Options) -> csr_array:
-    """Per row a one-hot of its cell (gold, prediction) in the confusion matrix.
-
-    Shape (n_rows, L * (L + 1)), sparse: 12 bytes a row however many labels there are. The last column of the matrix
-    counts answers that could not be parsed. Sums over rows are all that the metrics need, so a bootstrap is one matrix
-    product.
-    """
-    from scipy.sparse import csr_array
-
-    index = {label: position for position, label in enumerate(options.labels)}
-    n_labels = len(index)
-    cells = [index[g] * (n_labels + 1) + index.get(p, n_labels) for g, p in zip(golds, predictions, strict=True)]
-    ones, shape = np.ones(len(cells), dtype=np.float32), (len(cells), n_labels * (n_labels + 1))
-    return csr_array((ones, np.array(cells, dtype=np.int32), np.arange(len(cells) + 1, dtype=np.int32)), shape=shape)
+    """Per row its cell in the confusion matrix, (n_rows, L * (L + 1)), sparse."""
+    return label_scores.count(golds, predictions, options.labels)
 
 
 def confusion(counts: np.ndarray, options: Options) -> np.ndarray:
     """Summed cells (..., L * (L + 1)) as matrices (..., L, L + 1): rows gold, columns predicted, last one unparsed."""
-    n_labels = len(options.labels)
-    return np.asarray(counts, dtype=np.float64).reshape(*np.shape(counts)[:-1], n_labels, n_labels + 1)
+    return label_scores.confusion(counts, options.labels)
 
 
 def score_counts(counts: np.ndarray, options: Options) -> dict[str, np.ndarray]:
-    """Metric name -> values of shape (...,) for summed counts of shape (..., L * (L + 1)); NaN where undefined.
-
-    Macro-F1 averages over the labels that occur among golds or predictions, macro recall (balanced accuracy) over those
-    that occur among golds, as scikit-learn does. Weighted F1 is left out: it hides the rare labels.
-    """
-    matrix = confusion(counts, options)
-    ratios = class_ratios(counts, options)
-    f1, recall = answers.ratio(*ratios["f1"]), answers.ratio(*ratios["recall"])
-    total = matrix.sum((-2, -1))
-    return {
-        "macro_f1": _mean_of_defined(f1),
-        "accuracy": answers.ratio(np.trace(matrix, axis1=-2, axis2=-1), total),
-        "macro_recall": _mean_of_defined(recall),
-        "mcc": _matthews(matrix),
-        "parse_rate": answers.ratio(total - matrix[..., -1].sum(-1), total),
-    }
-
-
-def _mean_of_defined(values: np.ndarray) -> np.ndarray:
-    """Means over the last axis of what is not NaN; NaN where nothing is."""
-    defined = ~np.isnan(values)
-    return answers.ratio(np.where(defined, values, 0).sum(-1), defined.sum(-1))
-
-
-def _matthews(matrix: np.ndarray) -> np.ndarray:
-    """Matthews correlation coefficient of many classes, -1 to 1, of matrices (..., L, L + 1).
-
-    R_K of Gorodkin 2004, "Comparing two K-category assignments by a K-category correlation coefficient". Unparsed
-    answers are one more class that is never gold. Undefined, as any correlation, where golds or answers do not vary.
-    """
-    total, n_gold, n_predicted = matrix.sum((-2, -1)), matrix.sum(-1), matrix.sum(-2)
-    hits = np.trace(matrix, axis1=-2, axis2=-1)
-    covariance = hits * total - (n_gold * n_predicted[..., :-1]).sum(-1)
-    variances = (total**2 - (n_gold**2).sum(-1)) * (total**2 - (n_predicted**2).sum(-1))
-    return np.clip(answers.ratio(covariance, np.sqrt(variances)), -1, 1)  # rounding; NaN stays NaN
+    """Metric name -> values of shape (...,) for summed counts of shape (..., L * (L + 1)); NaN where undefined."""
+    return label_scores.score_counts(counts, options.labels)
 
 
 def class_ratios(counts: np.ndarray, options: Options) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Name -> (numerators, denominators), each of shape (..., L), for summed counts of shape (..., L * (L + 1)): the
-    per-class numbers that get intervals."""
-    matrix = confusion(counts, options)
-    hits = np.diagonal(matrix, axis1=-2, axis2=-1)
-    n_gold, n_predicted = matrix.sum(-1), matrix[..., :-1].sum(-2)
-    return {"precision": (hits, n_predicted), "recall": (hits, n_gold), "f1": (2 * hits, n_gold + n_predicted)}
+    """Name -> (numerators, denominators), each of shape (..., L)."""
+    return label_scores.class_ratios(counts, options.labels)
 
 
 def per_class(counts: np.ndarray, options: Options) -> dict[str, dict[str, float | None]]:
     """Label -> precision, recall, f1 (None where undefined) and support, for counts summed over all rows."""
-    columns = {name: answers.ratio(*parts) for name, parts in class_ratios(counts, options).items()}
-    columns["support"] = confusion(counts, options).sum(-1)
-    return {
-        label: {name: answers.or_none(values[position]) for name, values in columns.items()}
-        for position, label in enumerate(options.labels)
-    }
+    return label_scores.per_class(counts, options.labels)
 
 
 def score(golds: Sequence[str], predictions: Sequence[str | None], options: Options) -> Scores:
     """All metrics over a corpus; what is undefined is None, with its name in `undefined`."""
     counts = count(golds, predictions, options).sum(0)
-    values = {name: answers.or_none(value) for name, value in score_counts(counts, options).items()}
-    return Scores(values, per_class(counts, options), [name for name, value in values.items() if value is None])
+    return label_scores.scores(score_counts(counts, options), per_class(counts, options))
 
 
 def reward(record: Record, text: str, options: Options) -> float:
@@ -273,6 +173,4 @@ def reward(record: Record, text: str, options: Options) -> float:
 
 def normalized(record: Record, forms: Sequence[str]) -> Record:
     """The record after the declared `data.normalize` steps."""
-    if "nfkc" not in forms:
-        return record
-    return record.model_copy(update={"text": unicodedata.normalize("NFKC", record.text)})
+    return record.model_copy(update={"text": normalization.applied(record.text, forms)})

@@ -14,6 +14,11 @@ MODEL_CARD = {
                     "merged": "本儲存庫是完整的模型：轉接器已合併進基底模型（safetensors）。",
                     "gguf": "本儲存庫是合併後轉成的 GGUF 檔（{quantization}），給 llama.cpp 使用。",
                     "ollama": "本儲存庫是合併後轉成的 GGUF 檔（{quantization}）與 Ollama 的 Modelfile。"},
+        "compared_texts": "與訓練好的模型在驗證集 {n} 列上逐列比較生成的文字（greedy）：提示相同 {same_prompt} 列，"
+                          "文字相同 {same_text} 列。這個任務不對生成的文字評分；下面「評估結果」是訓練好的模型的成績。",
+        "turns": "一列若有更早的對話，依原樣放在這則訊息之前；對話自己的系統訊息取代任務的系統訊息。",
+        "start_from": "接續自",
+        "limit_compare": "上面的成績由比較每一列兩個答案的可能性得出，沒有評過模型自己寫出的文字。",
         "contract": "`inference.json` 記著提示、停止字串、解碼方式、標籤與每個檔案的 sha256。",
         "not_compared": "**這個匯出沒有與訓練好的模型比較過。**",
         "compared": "與訓練好的模型在驗證集 {n} 列上逐列比較（greedy）：{metric} {value}，{verdict}；"
@@ -34,7 +39,9 @@ MODEL_CARD = {
         "results_on": "以下是在{split} {n} 列上的結果，各系統使用完全相同的列。",
         "validation_only": "**沒有測試集的結果。** 以下是驗證集的數字；驗證集可能參與過模型的選擇，數字可能偏樂觀。",
         "decoding": {"score": "解碼方式：比較每個標籤答案的可能性（likelihood），取最高者。",
-                     "generate": "解碼方式：模型自由生成，再解析文字。", "none": ""},
+                     "generate": "解碼方式：模型自由生成，再解析文字。",
+                     "compare": "解碼方式：比較每一列兩個答案的每 token 平均對數機率，看較好的那個是否較高。",
+                     "none": ""},
         "system_name": "系統", "interval": "{metric}（95 % 區間）", "difference": "微調模型減去它（95 % 區間）",
         "verdict": "判定", "finetuned": "微調模型", "better": "微調較好", "worse": "微調較差",
         "not_distinguishable": "無法區分", "undefined": "無定義",
@@ -83,6 +90,14 @@ MODEL_CARD = {
                     "gguf": "This repository holds the merged model as a GGUF file ({quantization}) for llama.cpp.",
                     "ollama": "This repository holds the merged model as a GGUF file ({quantization}) with a Modelfile "
                               "for Ollama."},
+        "compared_texts": "Its texts were compared with the trained model's on {n} validation rows (greedy): the same "
+                          "prompt in {same_prompt} rows, the same text in {same_text}. This task does not score "
+                          "generated text; the results below are those of the trained model.",
+        "turns": "Earlier turns of a row stand before this message as they are; a system message of the row's own "
+                 "takes the place of the task's.",
+        "start_from": "goes on from",
+        "limit_compare": "The results above compare the likelihoods of the two answers of each row; what the model "
+                         "writes by itself was not scored.",
         "contract": "`inference.json` holds the prompt, the stop texts, the decoding, the labels and the sha256 of "
                     "every file.",
         "not_compared": "**This export was not compared with the trained model.**",
@@ -107,7 +122,9 @@ MODEL_CARD = {
         "validation_only": "**There is no result on a test set.** These are validation numbers; the validation rows "
                            "may have been used to choose the model, so the numbers may be optimistic.",
         "decoding": {"score": "Decoding: the likelihoods of the label answers are compared, the highest wins.",
-                     "generate": "Decoding: the model writes freely, and the text is parsed.", "none": ""},
+                     "generate": "Decoding: the model writes freely, and the text is parsed.",
+                     "compare": "Decoding: the mean log-probability of a token of each row's two answers is compared; "
+                                "the better answer should be likelier.", "none": ""},
         "system_name": "System", "interval": "{metric} (95 % interval)",
         "difference": "Fine-tuned minus it (95 % interval)", "verdict": "Verdict", "finetuned": "Fine-tuned model",
         "better": "fine-tuned is better", "worse": "fine-tuned is worse",
@@ -178,6 +195,7 @@ DATASET_CARD = {
                 "超過最小一份的一半。",
         "no_near": "切分時沒有比對相似的文字。",
         "nothing_drawn": "每一份都是擁有者自己的檔案，沒有抽樣。",
+        "made_of": "由 {columns}",
         "labels": "標籤", "label": "標籤", "answer": "模型要寫出的文字",
         "many_labels": "共有 {n} 種標籤；各份的列數見 `manifest.json`。",
         "several_labels": "一列有多個標籤時，每個標籤各計一次。",
@@ -241,6 +259,7 @@ DATASET_CARD = {
                 "unless a chain of them is longer than half of the smallest split.",
         "no_near": "Nearly equal texts were not looked for when the splits were drawn.",
         "nothing_drawn": "Every split is a file of the owner's own; nothing was drawn.",
+        "made_of": "made of {columns}",
         "labels": "Labels", "label": "Label", "answer": "Model writes",
         "many_labels": "There are {n} labels; `manifest.json` has their rows by split.",
         "several_labels": "A row with several labels counts for each of them.",

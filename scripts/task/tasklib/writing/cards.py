@@ -11,18 +11,31 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tasklib.data import answers, forms
 from tasklib.export.contract import Contract
 from tasklib.export.parity import System
 from tasklib.markdown import table
 from tasklib.model import builtin, models, prompts
 from tasklib.schema import BaseModelSpec, RunConfig, TaskDefinition
 from tasklib.scoring.metrics import Comparison, Interval, Metrics
-from tasklib.texts import REPORT
+from tasklib.texts import CLASSES, REPORT
 from tasklib.training.runs import LOGGING_KEYS, RunRecord
 from tasklib.writing.card_texts import MODEL_CARD
 
 HUB_LANGUAGES = {"zh-TW": "zh", "en": "en"}  # the Hub takes ISO 639 codes
-HUB_METRICS: dict[str, tuple[str, dict[str, str] | None]] = {"macro_f1": ("f1", {"average": "macro"})}
+HUB_METRICS: dict[str, tuple[str, dict[str, str] | None]] = {
+    "macro_f1": ("f1", {"average": "macro"}),
+    "micro_f1": ("f1", {"average": "micro"}),
+    "rouge_l": ("rouge", {"rouge_types": "rougeL"}),
+    "rouge_1": ("rouge", {"rouge_types": "rouge1"}),
+    "rouge_2": ("rouge", {"rouge_types": "rouge2"}),
+}
+METHOD_PAGES = {
+    "sft": "https://huggingface.co/docs/trl/sft_trainer",
+    "dpo": "https://huggingface.co/docs/trl/dpo_trainer",
+    "orpo": "https://huggingface.co/docs/trl/orpo_trainer",
+}
+MAX_METRICS = 4  # in the table of results
 ADAPTER_NAMES = {"lora": "LoRA", "qlora": "QLoRA", "dora": "DoRA", "qdora": "QDoRA"}
 PIPELINE_TAG = "text-generation"  # the weights carry a language-model head; the Hub's own snippets follow this tag
 MARK = "\x00"  # stands in no YAML file, so it cannot occur in an instruction
@@ -115,8 +128,8 @@ def base_name(spec: BaseModelSpec) -> str:
 def usage_snippet(definition: TaskDefinition, config: RunConfig, *, is_standalone: bool = False) -> str:
     """Python that loads the uploaded model (`is_standalone`: no adapter on a base model) and asks it with exactly the
     prompt of training."""
-    words, _spec = MODEL_CARD[definition.language], config.base_model
-    inputs = definition.task_type.INPUT_FIELDS
+    words = MODEL_CARD[definition.language]
+    inputs = [part for position, part in enumerate(_prompt_parts(definition)) if position % 2]
     repository = definition.hub.repo_id or f"YOUR_NAME/{definition.name}"
     prefix = prompts.prefix_messages(definition, [])
     n_shots = definition.prompt.n_few_shot
@@ -206,7 +219,7 @@ def _purpose(definition: TaskDefinition, config: RunConfig, words: Words) -> lis
         template.format(
             base=_base_link(config.base_model),
             adapter=ADAPTER_NAMES.get(config.adapter.type),
-            method=config.method.upper(),
+            method=_method(config.method),
             task_type=definition.task.type,
         ),
     ]
@@ -224,13 +237,19 @@ def _export(served: Served | None, words: Words) -> list[str]:
     if served.system is None:
         return [kind, words["contract"], words["not_compared"]]
     s = served.system
+    same_prompt = "?" if s.prompt_check == "none" else s.n_rows - s.n_prompts_differ
+    if s.comparison is None:
+        texts = words["compared_texts"].format(
+            n=s.n_rows, same_text=s.n_rows - s.n_texts_differ, same_prompt=same_prompt
+        )
+        return [kind, words["contract"], texts]
     compared = words["compared"].format(
         n=s.n_rows,
         metric=s.comparison.metric,
         value=_number(s.primary.value, words),
         verdict=words["export_verdict"][s.comparison.verdict],
         same_text=s.n_rows - s.n_texts_differ,
-        same_prompt="?" if s.prompt_check == "none" else s.n_rows - s.n_prompts_differ,
+        same_prompt=same_prompt,
     )
     return [kind, words["contract"], compared, *([f"**{words['loses']}**"] if s.loss else [])]
 
@@ -258,6 +277,7 @@ def _prompt(definition: TaskDefinition, words: Words) -> list[str]:
         *([words["system"], _fenced(system)] if system is not None else [words["no_system"]]),
         words["user"],
         _fenced(shown),
+        words["turns"] if definition.task_type.history is not answers.no_history else "",
         words["nfkc"] if _is_nfkc(definition) else "",
         words["few_shot"].format(n=definition.prompt.n_few_shot) if definition.prompt.n_few_shot else "",
     ]
@@ -286,7 +306,7 @@ def _results(definition: TaskDefinition, result: Metrics, baselines: dict[str, M
         words["interval_note"] if baselines else words["no_baselines"],
         words["decoding"][result.decoding],
         _gate(result, words),
-        *_per_class(result, words),
+        *_per_class(result, words | CLASSES[definition.language].get(definition.task.type, {})),
     ]
 
 
@@ -321,6 +341,8 @@ def _training(record: RunRecord, words: Words) -> list[str]:
     config = public_config(record.config)
     config["base_model"]["id"] = base_name(BaseModelSpec.model_validate(record.config["base_model"]))
     rows = [("method", config["method"])]
+    earlier = " → ".join(f"{link['run']} ({link['method']})" for link in record.chain)
+    rows += [(words["start_from"], earlier)] if earlier else []
     for section in ("base_model", "adapter", "training", "generation"):
         rows += [(f"{section}.{key}", value) for key, value in config[section].items() if value is not None]
     rows += [(words["final"].get(name, name), f"{value:.4f}") for name, value in record.final.items()]
@@ -352,6 +374,8 @@ def _limits(definition: TaskDefinition, config: RunConfig, result: Metrics, word
         )
     if result.decoding == "score":
         lines.append(words["limit_score"])
+    if result.decoding == "compare":
+        lines.append(words["limit_compare"])
     return [*lines, words["limit_domain"], words["limit_bias"]]
 
 
@@ -399,9 +423,11 @@ def _loading(config: RunConfig, repository: str, words: Words, *, is_standalone:
 
 
 def _prompt_parts(definition: TaskDefinition) -> list[str]:
-    """The user message cut at its inputs: text, input name, text, input name, …, text."""
-    module = definition.task_type
-    blank = module.EXAMPLES[0].model_copy(update={name: f"{MARK}{name}{MARK}" for name in module.INPUT_FIELDS})
+    """The user message cut at its inputs: text, input name, text, input name, …, text. An input is a field of the
+    record that a row to be answered fills."""
+    asked, _ = forms.example_input(definition)
+    names = [name for name, value in asked.model_dump().items() if isinstance(value, str) and value]
+    blank = asked.model_copy(update={name: f"{MARK}{name}{MARK}" for name in names})
     return prompts.user_message(definition, blank)["content"].split(MARK)
 
 
@@ -416,9 +442,15 @@ def _is_nfkc(definition: TaskDefinition) -> bool:
 
 
 def _shown_metrics(result: Metrics) -> list[str]:
-    """The primary metric, and accuracy where the task has one."""
+    """The primary metric, and accuracy where the task has one; otherwise what else it could be judged by."""
     names = [result.primary.name, "accuracy"]
-    return [name for name in dict.fromkeys(names) if name in result.metrics]
+    names += [] if "accuracy" in result.metrics else result.metrics
+    return [name for name in dict.fromkeys(names) if name in result.metrics and name != "parse_rate"][:MAX_METRICS]
+
+
+def _method(name: str) -> str:
+    page = METHOD_PAGES.get(name)
+    return f"[{name.upper()}]({page})" if page else name.upper()
 
 
 def _base_link(spec: BaseModelSpec) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from tasklib.data import conversion, dataset
+from tasklib.data import conversion, dataset, forms
 from tasklib.exit_codes import ExitCode
 from tasklib.files import read_json, sha256_of
 from tasklib.markdown import literal, table
@@ -20,6 +20,7 @@ from tasklib.model import prompts
 from tasklib.paths import TaskPaths
 from tasklib.schema import PromptSpec, TaskDefinition
 from tasklib.summary import Problem, TaskError
+from tasklib.texts import CLASSES
 from tasklib.writing.card_texts import DATASET_CARD
 from tasklib.writing.cards import HUB_LANGUAGES
 
@@ -240,13 +241,13 @@ def size_category(n_rows: int) -> str:
 def example_row(definition: TaskDefinition) -> dict[str, Any]:
     """A row in the form of the processed files that is made from the task type's own example, not from the data."""
     module = definition.task_type
-    record = module.EXAMPLES[0]
+    record, _ = forms.examples(definition)[0]
     shape = definition.model_copy(update={"task": module.EXAMPLE_OPTIONS, "prompt": PromptSpec()})
     return {
         "id": "example.csv:2",
         "source": {"file": "data/raw/example.csv", "line": 2},
         "record": record.model_dump(),
-        "prompt": [prompts.user_message(shape, record)],
+        "prompt": prompts.asked(shape, [], record),
         "completion": [prompts.assistant_message(shape, record)],
     }
 
@@ -265,7 +266,7 @@ def _format(definition: TaskDefinition, words: Words) -> list[str]:
     from tasklib.files import to_json
 
     columns = [(f"`{name}`", meaning) for name, meaning in words["columns"].items()]
-    fields = [(f"`record.{role}`", literal(column)) for role, column in definition.data.fields.items()]
+    fields = [(f"`record.{name}`", made_of) for name, made_of in _fields(definition, words).items()]
     n_shots, row = definition.prompt.n_few_shot, example_row(definition)
     lines = ",\n".join(f"  {to_json(key)}: {to_json(value)}" for key, value in row.items())
     return [
@@ -279,6 +280,19 @@ def _format(definition: TaskDefinition, words: Words) -> list[str]:
         words["example"],
         f"```json\n{{\n{lines}\n}}\n```",
     ]
+
+
+def _fields(definition: TaskDefinition, words: Words) -> dict[str, str]:
+    """Field of a record -> the raw column that it is; all columns that are no field where it is made of them."""
+    fields = definition.data.fields
+    others = ", ".join(literal(column) for role, column in fields.items() if role not in _record_fields(definition))
+    made_of = words["made_of"].format(columns=others) if others else None
+    found = {name: literal(fields[name]) if name in fields else made_of for name in _record_fields(definition)}
+    return {name: shown for name, shown in found.items() if shown}
+
+
+def _record_fields(definition: TaskDefinition) -> list[str]:
+    return list(definition.task_type.Record.model_fields)
 
 
 def _table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
@@ -324,12 +338,18 @@ def _labels(definition: TaskDefinition, manifest: Manifest, words: Words) -> lis
         return []
     if len(names) > MAX_LABELS_SHOWN:
         return [words["many_labels"].format(n=len(names))]
+    if named := CLASSES[definition.language].get(definition.task.type):
+        words = words | {"label": named["label"], "labels": named["label"]}
     counted = [
-        (label, answers.get(label, ""), *(f"{split.labels.get(label, 0):,}" for split in manifest.splits.values()))
+        (
+            label,
+            *([answers.get(label, "")] if answers else []),
+            *(f"{split.labels.get(label, 0):,}" for split in manifest.splits.values()),
+        )
         for label in names
     ]
     several = any(sum(split.labels.values()) > split.n_rows for split in manifest.splits.values())
-    header = (words["label"], words["answer"], *manifest.splits)
+    header = (words["label"], *([words["answer"]] if answers else []), *manifest.splits)
     return [f"### {words['labels']}", table(header, counted), words["several_labels"] if several else ""]
 
 

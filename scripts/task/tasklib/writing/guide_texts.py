@@ -12,6 +12,8 @@ ANNOTATION = {
         "unit": "一列是一則文字，只看這則文字本身判斷，給一個標籤。不要查作者、日期或後來發生的事。",
         "instruction": "模型得到的指示如下。標註時用同一個標準：",
         "labels": "標籤", "label": "標籤（檔案裡寫這個）", "answer": "模型寫出", "definition": "定義",
+        "json_schema": "答案的欄位", "json_schema_note": "答案是符合這份 JSON Schema 的物件；欄位的意義寫在它的 "
+                                                        "`description`：",
         "undefined": "尚未定義",
         "no_definitions": "**{n} 個標籤還沒有定義。** 沒有定義，兩個人就會標得不一樣。請在 `task_definition.yaml` "
                           "補上，寫清楚什麼樣的文字算、什麼樣的不算：",
@@ -34,10 +36,16 @@ ANNOTATION = {
             "同一種情況一再出現，表示定義少了一句話：改 `task.label_definitions`，再回頭檢查標過的列。",
         ],
         "file": "檔案的規則",
-        "file_rules": [
+        "label_rules": [
             "標籤只能用上表第一欄的字，一字不差：大小寫、全形半形、前後空白都算。",
             "一列一則文字。文字裡有逗號、引號或換行時，整格要用雙引號包住（Excel 會自己處理）。",
             "文字與標籤都不能空白；還不能決定的列先不要放進來。",
+        ],
+        "open_rules": [
+            "一列一筆，欄位齊全；還沒有答案的列先不要放進來。",
+            "欄位裡是清單或物件時，用 JSON Lines（.jsonl）：一行一個 JSON 物件。",
+        ],
+        "file_rules": [
             "編碼用 UTF-8。用 Excel 存檔時選「CSV UTF-8（逗號分隔）」。",
             "不要用顏色、合併儲存格或註解表示標籤：程式讀不到。其他欄位可以保留，不會被讀取。",
             "`data/raw/` 裡的檔案不要修改；修正過的內容存成新檔，再改 `task_definition.yaml` 的 `data.files`。",
@@ -45,6 +53,7 @@ ANNOTATION = {
         "columns": "欄位：", "role": "內容", "column": "欄名",
         "roles": {"text": "文字", "label": "標籤", "group": "同一組的列留在同一邊", "time": "日期或時間"},
         "file_example": "檔案的樣子：",
+        "file_example_open": "檔案的樣子（只是格式示意，內容不是這個任務的）：",
         "sheet": "還沒有標籤的文字",
         "sheet_intro": "先讓一個語言模型提出建議，再由人逐列檢查：",
         "sheet_rules": [
@@ -84,6 +93,9 @@ ANNOTATION = {
         "instruction": "This is the instruction that the model gets. Label by the same standard:",
         "labels": "Labels", "label": "Label (what the file says)", "answer": "Model writes",
         "definition": "Definition",
+        "json_schema": "Fields of the answer",
+        "json_schema_note": "The answer is a JSON object by this JSON Schema; what a field means is best said in its "
+                            "`description`:",
         "undefined": "not defined yet",
         "no_definitions": "**Labels without a definition: {n}.** Without one, two people will label differently. "
                           "Write them in `task_definition.yaml`, saying which texts count and which do not:",
@@ -109,11 +121,17 @@ ANNOTATION = {
             "then look again at the rows labelled before.",
         ],
         "file": "Rules of the file",
-        "file_rules": [
+        "label_rules": [
             "A label is one of the first column above, letter by letter: case, width and outer spaces count.",
             "One row holds one text. A cell with commas, quotes or line breaks stands in double quotes (Excel does so "
             "by itself).",
             "Neither text nor label may be empty; leave out rows that cannot be decided yet.",
+        ],
+        "open_rules": [
+            "One row is one example with all of its columns; leave out rows that have no answer yet.",
+            "Where a column holds a list or an object, write JSON lines (.jsonl): one JSON object a line.",
+        ],
+        "file_rules": [
             "The encoding is UTF-8. In Excel, save as “CSV UTF-8 (comma delimited)”.",
             "Colours, merged cells and comments are no labels: they are not read. Other columns may stay; they are "
             "not read either.",
@@ -123,6 +141,7 @@ ANNOTATION = {
         "columns": "Columns:", "role": "Holds", "column": "Column",
         "roles": {"group": "rows of one group stay on one side", "time": "date or time"},
         "file_example": "What the file looks like:",
+        "file_example_open": "What the file looks like (the form alone; the contents are not of this task):",
         "sheet": "Texts without labels",
         "sheet_intro": "Let a language model propose labels, then check every row yourself:",
         "sheet_rules": [
@@ -165,6 +184,7 @@ INTEGRATION = {
         "intro": "給要呼叫這個模型的工程師。由 `task_definition.yaml` 與 `configs/` 產生，請勿手改。"
                  "指令都在任務資料夾裡執行，需要先訓練完成（`bash scripts/run_pipeline.sh`）。",
         "call": "呼叫 predict.py",
+        "call_json": "這個任務的一筆輸入不只一段文字，所以每個參數是一個 JSON 物件，鍵是資料的欄名：",
         "call_note": "輸出永遠是一個 JSON 物件（stdout），進度與警告在 stderr。每次呼叫都要載入模型，所以一次給多筆。",
         "exit_codes": "結束碼：0 成功，1 程式錯誤，2 用法或設定錯誤，3 輸入有錯（`errors` 列出每一列），4 "
                       "還沒訓練或缺套件，130 被中斷。不是 0 時 `outputs` 沒有預測。",
@@ -174,15 +194,18 @@ INTEGRATION = {
         "text_key": "輸入的文字（正規化之後）",
         "prediction_key": "標籤；無法解析時是 null",
         "probabilities_key": {"score": "每個標籤的機率，總和是 1（在合法答案之間正規化）",
-                              "generate": "null：這個任務用生成解碼"},
-        "raw_output_key": {"score": "null：這個任務不生成文字，只比較合法答案", "generate": "模型寫出的原文"},
-        "parsed_key": {"score": "一定是 true", "generate": "答案能不能解析成標籤"},
+                              "generate": "null：這個任務用生成解碼", "compare": "null"},
+        "raw_output_key": {"score": "null：這個任務不生成文字，只比較合法答案", "generate": "模型寫出的原文",
+                           "compare": "模型寫出的原文"},
+        "parsed_key": {"score": "一定是 true", "generate": "答案能不能解析", "compare": "模型有沒有寫出東西"},
         "python": "從 Python 呼叫",
         "python_note": "把 `TASK` 換成任務資料夾的路徑。一筆輸入是一個物件，鍵是資料的欄名：",
         "inputs": "其他輸入形式",
         "input": "形式", "command": "指令",
         "forms": {"argument": "直接寫在指令上", "text_file": ".txt：一行一則，空行略過",
                   "table": ".csv、.tsv、.jsonl、.json：要有欄位 {columns}", "stdin": "標準輸入：一行一則",
+                  "argument_json": "每個參數一個 JSON 物件", "text_file_json": ".txt：一行一個 JSON 物件",
+                  "stdin_json": "標準輸入：一行一個 JSON 物件",
                   "output": "結果寫成 JSON Lines，不放進摘要", "config": "用另一個訓練過的設定"},
         "request": "模型收到的請求",
         "request_note": "自己呼叫模型（不經過 `predict.py`）時，訊息必須與訓練時一字不差。以一個例子的文字為例：",
@@ -202,6 +225,12 @@ INTEGRATION = {
         "parsing_score": "這個任務用 `evaluation.decoding: score`：不解析文字，直接比較每個合法答案的可能性，"
                          "取最高者，所以一定有答案。自己生成文字時才需要下面的規則。",
         "parsing_generate": "這個任務用 `evaluation.decoding: generate`：模型寫文字，再照下面的規則解析。",
+        "parsing_compare": "評估用 `evaluation.decoding: compare`：比較每一列自己的兩個答案的可能性，不看模型寫出什麼。"
+                           "`predict.py` 與服務出來的模型則是直接寫出答案：",
+        "parsing_failed": "無法解析時 `prediction` 是 null、`parsed` 是 false，評估時算答錯。上線時請當成「沒有答案」"
+                          "交給人處理。",
+        "parsing_examples_open": "這一類任務的解析器實際跑出來的例子（用示意的設定）：",
+        "open_answers": "答案的樣子",
         "parsing_rules": [
             "全形半形、大小寫、前後的空白與標點不計；剩下的正好是一個答案，就是它。",
             "否則，文字裡正好出現一個答案時取它（較長的答案優先；英文單字裡的片段不算）。",
@@ -212,9 +241,12 @@ INTEGRATION = {
         "written": "模型寫出", "parsed_as": "解析成", "unparsable": "（無法解析）",
         "settings": "模型與生成的設定", "setting": "設定", "value": "值",
         "settings_note": {"score": "`score` 不生成文字，`max_new_tokens` 用不到；結果不含亂數。",
-                          "generate": "生成用 greedy 解碼，結果不含亂數；寫到 `max_new_tokens` 還沒停就截斷。"},
+                          "generate": "生成用 greedy 解碼，結果不含亂數；寫到 `max_new_tokens` 還沒停就截斷。",
+                          "compare": "評估不生成文字；`predict.py` 用 greedy 解碼，結果不含亂數，寫到 "
+                                     "`max_new_tokens` 還沒停就截斷。"},
         "serving": "換到別處服務",
-        "serving_note": "每個匯出的資料夾都有 `inference.json`：提示的雜湊、system、停止字串、解碼方式、標籤、"
+        "serving_note": "每個匯出的資料夾都有 `inference.json`：提示的雜湊、system、停止字串、解碼方式、"
+                        "標籤（答案不是標籤時是整個 `task` 設定）、"
                         "每個檔案的 sha256。匯出的 chat template 不需要其他參數就能排出訓練時的提示。"
                         "服務出來的模型寫的是文字：照上面「如何解析」的規則讀；它沒有機率。",
         "serving_few_shot": "訊息裡還少了 `n_few_shot` 組問答：放在問題之前，與上面的請求相同。",
@@ -238,7 +270,8 @@ INTEGRATION = {
         "not_measured": "還沒有。`uv run python scripts/export_model.py --verify` 會比較所有的匯出，並把結果寫在這裡。",
         "measured_note": "驗證集 {n} 列，一次一列，greedy；{date}，{machine}。`run` 是訓練好的模型本身。",
         "system": "系統", "reference": "基準", "unknown": "不明",
-        "verdicts": {"better": "較好", "not_distinguishable": "分不出差別", "worse": "較差"},
+        "verdicts": {"better": "較好", "not_distinguishable": "分不出差別", "worse": "較差",
+                     "no_score": "沒有分數，只比對文字"},
         "measured_columns": ["和 run 比", "提示相同的列", "文字相同的列", "延遲中位數（秒）", "列／秒"],
     },
     "en": {
@@ -246,6 +279,8 @@ INTEGRATION = {
         "intro": "For the engineer who calls this model. Made from `task_definition.yaml` and `configs/`; do not edit "
                  "it. Commands run in the task folder, after training (`bash scripts/run_pipeline.sh`).",
         "call": "Calling predict.py",
+        "call_json": "An input of this task is more than one text, so each argument is a JSON object whose keys are "
+                     "the data's columns:",
         "call_note": "stdout is always one JSON object; progress and warnings go to stderr. Every call loads the "
                      "model, so give many texts at once.",
         "exit_codes": "Exit codes: 0 ok, 1 a bug, 2 usage or configuration, 3 the input has faults (`errors` lists "
@@ -257,10 +292,11 @@ INTEGRATION = {
         "text_key": "the text that was given, after normalization",
         "prediction_key": "the label; null where the answer could not be parsed",
         "probabilities_key": {"score": "probability of each label; they sum to 1 over the legal answers",
-                              "generate": "null: this task decodes by generation"},
+                              "generate": "null: this task decodes by generation", "compare": "null"},
         "raw_output_key": {"score": "null: this task writes no text, it compares the legal answers",
-                           "generate": "what the model wrote"},
-        "parsed_key": {"score": "always true", "generate": "whether the answer names a label"},
+                           "generate": "what the model wrote", "compare": "what the model wrote"},
+        "parsed_key": {"score": "always true", "generate": "whether the answer could be parsed",
+                       "compare": "whether the model wrote anything"},
         "python": "Calling it from Python",
         "python_note": "Put the path of the task folder in place of `TASK`. One input is one object whose keys are "
                        "the data's columns:",
@@ -269,6 +305,9 @@ INTEGRATION = {
         "forms": {"argument": "on the command line", "text_file": ".txt: one text a line, blank lines skipped",
                   "table": ".csv, .tsv, .jsonl, .json with the columns {columns}",
                   "stdin": "standard input: one text a line",
+                  "argument_json": "one JSON object for each argument",
+                  "text_file_json": ".txt: one JSON object a line",
+                  "stdin_json": "standard input: one JSON object a line",
                   "output": "results as JSON lines instead of in the summary", "config": "another config that was "
                                                                                          "trained"},
         "request": "The request that the model gets",
@@ -294,6 +333,14 @@ INTEGRATION = {
                          "below matter only where you generate text yourself.",
         "parsing_generate": "This task uses `evaluation.decoding: generate`: the model writes text, and these rules "
                             "read it.",
+        "parsing_compare": "Evaluation uses `evaluation.decoding: compare`: the likelihoods of the two answers that "
+                           "each row has are compared, and nothing is written. `predict.py` and a served model write "
+                           "an answer:",
+        "parsing_failed": "Where it cannot be parsed, `prediction` is null and `parsed` is false; evaluation counts "
+                          "that as wrong. In production treat it as “no answer” and let a person look.",
+        "parsing_examples_open": "What the parser of this kind of task makes of some answers (with options of an "
+                                 "example):",
+        "open_answers": "What an answer looks like",
         "parsing_rules": [
             "Width, case and outer white space or punctuation do not count; if the rest is exactly one answer, it is "
             "that one.",
@@ -309,10 +356,13 @@ INTEGRATION = {
         "settings_note": {"score": "`score` writes no text, so `max_new_tokens` is not used; nothing is drawn at "
                                    "random.",
                           "generate": "Decoding is greedy, nothing is drawn at random; an answer longer than "
-                                      "`max_new_tokens` is cut."},
+                                      "`max_new_tokens` is cut.",
+                          "compare": "Evaluation writes no text. `predict.py` decodes greedily, nothing is drawn at "
+                                     "random; an answer longer than `max_new_tokens` is cut."},
         "serving": "Serving it elsewhere",
         "serving_note": "Beside every export lies `inference.json`: hash of the prompt, system message, stop texts, "
-                        "decoding, labels, and the sha256 of every file. The exported chat template renders the prompt "
+                        "decoding, labels (the whole `task` section where answers are no labels), and the sha256 of "
+                        "every file. The exported chat template renders the prompt "
                         "of training without further arguments. A served model writes text: read it by the rules of "
                         "“How an answer is parsed” above; it has no probabilities.",
         "serving_few_shot": "The messages below lack the `n_few_shot` worked examples: they stand before the question, "
@@ -344,9 +394,140 @@ INTEGRATION = {
         "measured_note": "{n} validation rows, one at a time, greedy; {date}, {machine}. `run` is the trained model "
                          "itself.",
         "system": "System", "reference": "reference", "unknown": "unknown",
-        "verdicts": {"better": "better", "not_distinguishable": "not distinguishable", "worse": "worse"},
+        "verdicts": {"better": "better", "not_distinguishable": "not distinguishable", "worse": "worse",
+                     "no_score": "no score, texts alone"},
         "measured_columns": ["Beside run", "Rows with the same prompt", "Rows with the same text",
                              "Median latency (s)", "Rows/s"],
+    },
+}  # fmt: skip
+
+# What is said otherwise of a task type, by its name; `open`: of all whose answers are no labels.
+OF_TYPE = {
+    "zh-TW": {
+        "open": {
+            "unit": "一列是一筆輸入與它的答案。只看這一列的內容作答，不要查其他資料。",
+            "prediction_key": "解析後的答案；無法解析時是 null",
+            "answer_form": "模型寫出的答案像這樣：",
+            "parsing_open": ["照這一類任務的格式解析；前後的空白不計。"],
+        },
+        "multi_label_classification": {
+            "unit": "一列是一則文字，只看這則文字本身判斷，給它所有適用的標籤，可以不只一個。",
+            "prediction_key": "標籤的清單；無法解析時是 null",
+            "parsing_open": ["答案之間用頓號、逗號、分號或換行隔開；順序、重複、全形半形與大小寫不計。",
+                             "有任何一段不是合法的答案，就整個無法解析。沒有標籤時，模型寫的是 `task.none_answer`。"],
+        },
+        "ner": {
+            "unit": "一列是一則文字與其中所有的實體：每個實體是文字裡連續的一段與它的類型。同一個名稱出現幾次就標幾次；"
+                    "沒有實體的文字也要留著，答案是空的清單。",
+            "prediction_key": "實體的清單：`start` 是第一個字元的位置（從 0 起算），`end` 是最後一個字元的下一個位置，"
+                              "單位是 Unicode 字元（code point）；無法解析時是 null",
+            "answer_form": "模型依出現的順序寫出實體與類型的 JSON 清單，位置由 `predict.py` 在原文裡找回來：",
+            "parsing_open": ["必須正好有一個 JSON 清單，每一項有 `text` 與 `type`。",
+                             "有任何一項缺了它們、或類型不是合法的答案，就整個無法解析。",
+                             "自己呼叫模型時，位置要自己從原文裡找：同樣的字出現不只一次時，`nth` 說是第幾次。"],
+        },
+        "entity_sentiment": {
+            "unit": "一列是一則文字與其中一個實體，判斷文字對「這個實體」的情感，不是整則文字的情感。",
+        },
+        "entity_sentiment_pairs": {
+            "unit": "一列是一則文字與其中所有被評價的實體，每個實體一個情感。沒有被評價的實體時，答案是空的清單。",
+            "prediction_key": "實體與情感的清單；無法解析時是 null",
+            "parsing_open": ["必須正好有一個 JSON 清單，每一項有 `entity` 與 `sentiment`；重複的只算一次。",
+                             "有任何一項缺了實體、或情感不是合法的答案，就整個無法解析。"],
+        },
+        "stance": {
+            "unit": "一列是一則文字與一個對象，判斷作者對「這個對象」的立場，不是文字的語氣好壞。",
+        },
+        "generation": {
+            "unit": "一列是一個問題（或一段對話、一篇文章）與一個好的回答。"
+                    "回答就是希望模型寫出的樣子：語氣、長度、格式都算。",
+            "prediction_key": "模型的回答；什麼都沒寫時是 null",
+            "answer_form": "答案是自由的文字：",
+            "parsing_open": ["前後的空白去掉；思考過程（`<think>`）去掉；其餘原樣保留。"],
+        },
+        "extraction": {
+            "unit": "一列是一則文字與從中抽取出來的 JSON 物件，欄位照 `task` 的 schema。文字裡沒有的，不要憑常識補上。",
+            "prediction_key": "JSON 物件；無法解析時是 null",
+            "answer_form": "答案是一個 JSON 物件：",
+            "parsing_open": ["必須正好有一個 JSON 物件；前後的其他文字不計。",
+                             "不符合 schema 的物件照樣回傳：要不要收下，請用 schema 自己驗證。"],
+        },
+        "preference": {
+            "unit": "一列是一個問題與兩個回答：`chosen` 較好，`rejected` 較差。兩個一樣好，就不要放這一列。",
+            "prediction_key": "模型的回答；什麼都沒寫時是 null",
+            "answer_form": "答案是自由的文字：",
+            "parsing_open": ["前後的空白去掉，其餘原樣保留。"],
+        },
+    },
+    "en": {
+        "open": {
+            "unit": "One row is one input with its answer. Answer by what the row says alone; do not look anything up.",
+            "prediction_key": "the parsed answer; null where it could not be parsed",
+            "answer_form": "An answer of the model looks like this:",
+            "parsing_open": ["It is read in the form of this kind of task; outer white space does not count."],
+        },
+        "multi_label_classification": {
+            "unit": "One row is one text. Judge it by the text alone and give it every label that applies; there may "
+                    "be several.",
+            "prediction_key": "a list of labels; null where the answer could not be parsed",
+            "parsing_open": ["Answers stand apart by commas, semicolons or line breaks; order, repetition, width and "
+                             "case do not count.",
+                             "Where any part is no legal answer, nothing is parsed. For a text without a label the "
+                             "model writes `task.none_answer`."],
+        },
+        "ner": {
+            "unit": "One row is one text with all of its entities: each is a stretch of the text and a type. A name "
+                    "that occurs twice is marked twice; a text without entities stays, with an empty list.",
+            "prediction_key": "a list of entities: `start` is the place of the first character, counted from 0, `end` "
+                              "the place behind the last, in Unicode code points; null where the answer could not be "
+                              "parsed",
+            "answer_form": "The model writes a JSON list of entities and types in the order of the text; `predict.py` "
+                           "finds their places in it:",
+            "parsing_open": ["There must be exactly one JSON list, whose items have `text` and `type`.",
+                             "Where any item lacks one of them, or has a type that is no legal answer, nothing is "
+                             "parsed.",
+                             "Who calls the model without `predict.py` has to find the places: of words that stand in "
+                             "the text more than once, `nth` says which."],
+        },
+        "entity_sentiment": {
+            "unit": "One row is one text and one entity in it. Judge the sentiment towards this entity, not that of "
+                    "the whole text.",
+        },
+        "entity_sentiment_pairs": {
+            "unit": "One row is one text with every entity that it judges, and a sentiment for each. Where none is "
+                    "judged, the answer is an empty list.",
+            "prediction_key": "a list of entities with their sentiment; null where the answer could not be parsed",
+            "parsing_open": ["There must be exactly one JSON list, whose items have `entity` and `sentiment`; a "
+                             "repeated pair counts once.",
+                             "Where any item lacks its entity, or has a sentiment that is no legal answer, nothing is "
+                             "parsed."],
+        },
+        "stance": {
+            "unit": "One row is one text and one target. Judge the author's stance towards this target, not the tone "
+                    "of the text.",
+        },
+        "generation": {
+            "unit": "One row is a question (or a conversation, or a document) and a good answer. The answer is what "
+                    "the model should write: its tone, length and form count.",
+            "prediction_key": "what the model answers; null where it wrote nothing",
+            "answer_form": "An answer is free text:",
+            "parsing_open": ["Outer white space and thoughts (`<think>`) are removed; the rest stays as it is."],
+        },
+        "extraction": {
+            "unit": "One row is one text and the JSON object taken from it, with the fields of the schema in `task`. "
+                    "What the text does not say is not filled in.",
+            "prediction_key": "a JSON object; null where the answer could not be parsed",
+            "answer_form": "An answer is one JSON object:",
+            "parsing_open": ["There must be exactly one JSON object; other text around it does not count.",
+                             "An object that does not follow the schema is returned as it is: validate it yourself."],
+        },
+        "preference": {
+            "unit": "One row is one question and two answers: `chosen` is the better one, `rejected` the worse. Where "
+                    "both are as good, leave the row out.",
+            "prediction_key": "what the model answers; null where it wrote nothing",
+            "answer_form": "An answer is free text:",
+            "parsing_open": ["Outer white space is removed; the rest stays as it is."],
+        },
     },
 }  # fmt: skip
 

@@ -12,13 +12,15 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tasklib.data import forms
 from tasklib.data.decisions import Contradiction, Decision
-from tasklib.export.parity import Parity
+from tasklib.export.parity import REFERENCE, Parity
 from tasklib.markdown import literal, table
 from tasklib.model import prompts
 from tasklib.schema import RunConfig, TaskDefinition
 from tasklib.summary import Summary
-from tasklib.writing.guide_texts import ANNOTATION, INTEGRATION
+from tasklib.texts import CLASSES
+from tasklib.writing.guide_texts import ANNOTATION, INTEGRATION, OF_TYPE
 
 MAX_CHARACTERS = 120  # of a text of the data in a table
 MAX_CONTRADICTIONS = 50
@@ -35,18 +37,20 @@ def annotation_guide(
 
     `examples_by_label` holds a few texts out of the data for each label; `contradictions` are those still open.
     """
-    words = ANNOTATION[definition.language]
+    words = ANNOTATION[definition.language] | _words_of_type(definition)
+    if named := CLASSES[definition.language].get(definition.task.type):
+        words |= {"label": named["label"], "labels": named["label"]}
     sections = [
         f"# {words['title']}: {literal(definition.name)}",
         words["intro"],
         *_what(definition, words),
         *_labels(definition, words),
         *_examples(definition, examples_by_label, words),
-        *_edge_cases(decisions, contradictions, words),
+        *_edge_cases(definition, decisions, contradictions, words),
         f"## {words['unsure']}",
         _numbered(words["unsure_steps"]),
         *_file_rules(definition, examples_by_label, words),
-        *_sheet(words),
+        *_sheet(definition, words),
         *_agreement(definition, words),
         *_duplicates(definition, words),
     ]
@@ -56,7 +60,7 @@ def annotation_guide(
 def integration_guide(definition: TaskDefinition, config: RunConfig, measured: Parity | None = None) -> str:
     """Markdown for the engineer who calls the model: predict.py, the exact request, the legal answers, the parser, and
     how to serve it elsewhere, with what `export_model.py --verify` has `measured`."""
-    words = INTEGRATION[definition.language]
+    words = INTEGRATION[definition.language] | _words_of_type(definition)
     sections = [
         f"# {words['title']}: {literal(definition.name)}",
         words["intro"],
@@ -98,37 +102,45 @@ def _what(definition: TaskDefinition, words: dict[str, Any]) -> list[str]:
         f"## {words['what']}",
         words["task"].format(description=description),
         words["unit"],
-        words["instruction"],
-        fenced(prompts.instruction(definition)),
+        *([words["instruction"], fenced(shown)] if (shown := prompts.instruction(definition)) else []),
     ]
 
 
 def _labels(definition: TaskDefinition, words: dict[str, Any]) -> list[str]:
-    answers, defined = _answers(definition), _definitions(definition)
+    key, answers, defined = _named(definition)
+    if wanted := getattr(definition.task, "json_schema", None):
+        return [f"## {words['json_schema']}", words["json_schema_note"], fenced(_json(wanted), "json")]
     if not answers:
         return []
     rows = [(label, answer, defined.get(label, f"({words['undefined']})")) for label, answer in answers.items()]
     sections = [f"## {words['labels']}", table((words["label"], words["answer"], words["definition"]), rows)]
-    if missing := [label for label in answers if label not in defined]:
+    if key and (missing := [label for label in answers if label not in defined]):
         lines = [f"    {_quoted(label)}: {_quoted(words['write_definition'])}" for label in missing]
-        snippet = "\n".join(["task:", "  label_definitions:", *lines])
+        snippet = "\n".join(["task:", f"  {key}:", *lines])
         sections += [words["no_definitions"].format(n=len(missing)), fenced(snippet, "yaml")]
     return sections
 
 
 def _examples(definition: TaskDefinition, found: Mapping[str, Sequence[str]], words: dict[str, Any]) -> list[str]:
     labels = list(_answers(definition)) or list(found)
+    if not labels:
+        return []
     rows = [(label, _cut(text)) for label in labels for text in found.get(label) or [f"({words['no_examples']})"]]
     header = (words["label"], words["example"])
     return [f"## {words['examples']}", words["examples_note"], table(header, rows)]
 
 
 def _edge_cases(
-    decided: Sequence[Decision], contradictions: Sequence[Contradiction], words: dict[str, Any]
+    definition: TaskDefinition,
+    decided: Sequence[Decision],
+    contradictions: Sequence[Contradiction],
+    words: dict[str, Any],
 ) -> list[str]:
     header = (words["text"], words["decided"], words["reason"])
     rows = [(_cut(item.text), item.label, item.reason) for item in decided]
-    sections = [f"## {words['decisions']}", table(header, rows) if rows else words["no_decisions"]]
+    sections = []
+    if "label" in definition.task_type.FIELDS:  # a decision is one label
+        sections = [f"## {words['decisions']}", table(header, rows) if rows else words["no_decisions"]]
     sections += [f"## {words['contradictions']}"]
     if not contradictions:
         return [*sections, words["no_contradictions"]]
@@ -143,15 +155,16 @@ def _edge_cases(
 
 
 def _file_rules(definition: TaskDefinition, found: Mapping[str, Sequence[str]], words: dict[str, Any]) -> list[str]:
-    columns = _columns(definition)
+    columns, is_closed = _columns(definition), bool(_answers(definition))
     rows = [(words["roles"].get(role, role), column) for role, column in columns.items()]
+    sample = _sample_file(definition, columns, found, words)
     return [
         f"## {words['file']}",
-        _bullets(words["file_rules"]),
+        _bullets([*(words["label_rules"] if is_closed else words["open_rules"]), *words["file_rules"]]),
         words["columns"],
         table((words["role"], words["column"]), rows),
-        words["file_example"],
-        fenced(_sample_file(definition, columns, found, words), "csv"),
+        words["file_example"] if is_closed else words["file_example_open"],
+        fenced(sample, "json" if sample.startswith("{") else "csv"),
     ]
 
 
@@ -166,19 +179,38 @@ def _columns(definition: TaskDefinition) -> dict[str, str]:
 def _sample_file(
     definition: TaskDefinition, columns: dict[str, str], found: Mapping[str, Sequence[str]], words: dict[str, Any]
 ) -> str:
-    """Two labelled rows as CSV. What the labeller fills in is the role that prediction does not need."""
-    module, out = definition.task_type, io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(columns.values())
+    """Two rows with their answers: CSV where they are columns of texts, otherwise JSON lines. Those of labels have
+    texts out of the data; others are the task type's own."""
+    module = definition.task_type
     stand_ins = {"group": "A1", "time": "2026-01-31"}
-    for label in list(_answers(definition))[:2]:
-        text = _cut((found.get(label) or [words["sample_text"].format(label=label)])[0])
-        cells = {role: text if role in module.INPUT_FIELDS else label for role in module.FIELDS} | stand_ins
-        writer.writerow(cells[role] for role in columns)
+    rows = [row for _, row in forms.examples(definition)]
+    if answers := list(_answers(definition))[:2]:
+        texts = [_cut((found.get(label) or [words["sample_text"].format(label=label)])[0]) for label in answers]
+        rows = [
+            {role: _sample_cell(module, row, role, text, label) for role in row}
+            for row, text, label in zip(rows, texts, answers, strict=False)
+        ]
+    cells = [{column: (row | stand_ins)[role] for role, column in columns.items() if role in row | stand_ins}
+             for row in rows[:2]]  # fmt: skip
+    if len(columns) == 1 or not all(isinstance(value, str) for row in cells for value in row.values()):
+        return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in cells)
+    out = io.StringIO()
+    writer = csv.DictWriter(out, list(columns.values()), restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(cells)
     return out.getvalue()
 
 
-def _sheet(words: dict[str, Any]) -> list[str]:
+def _sample_cell(module: Any, row: Mapping[str, Any], role: str, text: str, label: str) -> Any:
+    """A label in the place of the answer; where rows are one text each, a text out of the data."""
+    if role not in module.INPUT_FIELDS:
+        return label
+    return text if len(module.INPUT_FIELDS) == 1 else row[role]
+
+
+def _sheet(definition: TaskDefinition, words: dict[str, Any]) -> list[str]:
+    if not _answers(definition):
+        return []  # proposals are labels
     commands = [
         "uv run python scripts/label_with.py propose --input texts.txt --model qwen3:8b "
         "--endpoint http://localhost:11434/v1",
@@ -198,12 +230,12 @@ import sys
 
 from sklearn.metrics import cohen_kappa_score
 
-TEXT, LABEL = {text}, {label}
+ASKED, LABEL = {asked}, {label}
 
 
 def labels(path):
     with open(path, encoding="utf-8-sig", newline="") as file:
-        return {{row[TEXT]: row[LABEL] for row in csv.DictReader(file) if row[LABEL]}}
+        return {{" | ".join(row[name] for name in ASKED): row[LABEL] for row in csv.DictReader(file) if row[LABEL]}}
 
 
 first, second = labels(sys.argv[1]), labels(sys.argv[2])
@@ -221,8 +253,8 @@ def _agreement(definition: TaskDefinition, words: dict[str, Any]) -> list[str]:
     if not n_labels:
         return []  # kappa compares labels
     n = rows_for_agreement(n_labels)
-    label = next(role for role in module.FIELDS if role not in module.INPUT_FIELDS)
-    code = AGREEMENT.format(text=repr(fields[module.INPUT_FIELDS[0]]), label=repr(fields[label]))
+    label = next(role for role in forms.form_of(definition).required if role not in module.INPUT_FIELDS)
+    code = AGREEMENT.format(asked=repr(list(forms.inputs(definition).values())), label=repr(fields.get(label, label)))
     return [
         f"## {words['agreement']}",
         words["agreement_why"].format(n=n),
@@ -244,15 +276,15 @@ def _duplicates(definition: TaskDefinition, words: dict[str, Any]) -> list[str]:
 
 
 def _call(definition: TaskDefinition, words: dict[str, Any]) -> list[str]:
-    module, decoding = definition.task_type, definition.evaluation.decoding
-    text = module.text_of(_example(definition))
-    row = _illustrated(definition, text)
+    decoding = definition.evaluation.decoding
+    row = _illustrated(definition)
     summary = Summary.of("predict", run="baseline", counts={"rows": 1}, outputs={"predictions": [row]})
     keys = [(key, _of_decoding(words[f"{key}_key"], decoding)) for key in row]
     return [
         f"## {words['call']}",
         words["call_note"],
-        fenced(f"uv run python scripts/predict.py {shlex.quote(_one_line(text))}", "bash"),
+        *([] if forms.single_text(definition) else [words["call_json"]]),
+        fenced(f"uv run python scripts/predict.py {shlex.quote(_argument(definition))}", "bash"),
         words["output"],
         fenced(_json(dataclasses.asdict(summary)), "json"),
         words["fields"],
@@ -261,9 +293,23 @@ def _call(definition: TaskDefinition, words: dict[str, Any]) -> list[str]:
     ]
 
 
-def _illustrated(definition: TaskDefinition, text: str) -> dict[str, Any]:
-    """One entry of `predictions` with the keys that predict.py writes and made-up numbers."""
-    answers = _answers(definition) or {"…": "…"}
+def _argument(definition: TaskDefinition) -> str:
+    """An example row as predict.py takes it: its text, or a JSON object of its columns."""
+    _, values = forms.example_input(definition)
+    if role := forms.single_text(definition):
+        return _one_line(values[role])
+    return json.dumps(_input_row(definition), ensure_ascii=False)
+
+
+def _illustrated(definition: TaskDefinition) -> dict[str, Any]:
+    """One entry of `predictions` with the keys that predict.py writes; numbers are made up, open answers are those of
+    the task type's example."""
+    module, answers = definition.task_type, _answers(definition)
+    asked, _ = forms.example_input(definition)
+    text = module.text_of(module.normalized(asked, definition.data.normalize))
+    if not answers:
+        written, value = _open_answer(definition)
+        return {"text": text, "prediction": value, "probabilities": None, "raw_output": written, "parsed": True}
     label = next(iter(answers))
     scored = definition.evaluation.decoding == "score"
     rest = round(0.1 / max(1, len(answers) - 1), 6)
@@ -309,15 +355,17 @@ def _python_call(definition: TaskDefinition, words: dict[str, Any]) -> list[str]
 
 
 def _input_forms(definition: TaskDefinition, words: dict[str, Any]) -> list[str]:
-    forms, script = words["forms"], "uv run python scripts/predict.py"
-    columns = ", ".join(literal(definition.data.fields[role]) for role in definition.task_type.INPUT_FIELDS)
+    named, script = words["forms"], "uv run python scripts/predict.py"
+    columns = ", ".join(map(literal, forms.inputs(definition).values()))
+    is_text = forms.single_text(definition) is not None
+    text = "TEXT" if is_text else "'{…}'"
     rows = [
-        (forms["argument"], f"{script} TEXT TEXT"),
-        (forms["text_file"], f"{script} --file texts.txt"),
-        (forms["table"].format(columns=columns), f"{script} --file rows.csv"),
-        (forms["stdin"], f"{script} < texts.txt"),
-        (forms["output"], f"{script} --file rows.csv --output answers.jsonl"),
-        (forms["config"], f"{script} --config configs/baseline.yaml TEXT"),
+        (named["argument" if is_text else "argument_json"], f"{script} {text} {text}"),
+        (named["text_file" if is_text else "text_file_json"], f"{script} --file texts.txt"),
+        (named["table"].format(columns=columns), f"{script} --file rows.{'csv' if is_text else 'jsonl'}"),
+        (named["stdin" if is_text else "stdin_json"], f"{script} < texts.txt"),
+        (named["output"], f"{script} --file rows.{'csv' if is_text else 'jsonl'} --output answers.jsonl"),
+        (named["config"], f"{script} --config configs/baseline.yaml {text}"),
     ]
     lines = [f"| {words['input']} | {words['command']} |", "| --- | --- |"]
     lines += [f"| {form} | `{command}` |" for form, command in rows]
@@ -326,12 +374,13 @@ def _input_forms(definition: TaskDefinition, words: dict[str, Any]) -> list[str]
 
 def _request(definition: TaskDefinition, words: dict[str, Any]) -> list[str]:
     """The messages as training has them, with one of the task type's examples as the question."""
-    record = definition.task_type.normalized(_example(definition), definition.data.normalize)
+    asked, _ = forms.example_input(definition)
+    record = definition.task_type.normalized(asked, definition.data.normalize)
     messages = prompts.prefix_messages(definition, [])
     if n := definition.prompt.n_few_shot:
         shown = next(iter(_answers(definition).values()), "…")
         messages += [prompts.user_message(definition, record), {"role": "assistant", "content": shown}]
-    messages.append(prompts.user_message(definition, record))
+    messages = prompts.follow_up(messages, definition, record)
     sections = [f"## {words['request']}", words["request_note"], fenced(_json(messages), "json"), words["template"]]
     if n:
         sections.append(words["few_shot"].format(n=n))
@@ -343,17 +392,17 @@ def _normalization(definition: TaskDefinition, words: dict[str, Any]) -> str:
     if not definition.data.normalize:
         return words["no_normalize"]
     before = "ＡＢＣ１２３％"
-    record = _example(definition).model_copy(update={definition.task_type.INPUT_FIELDS[0]: before})
-    after = getattr(
-        definition.task_type.normalized(record, definition.data.normalize), definition.task_type.INPUT_FIELDS[0]
-    )
+    asked, _ = forms.example_input(definition)
+    field = next(name for name, value in asked.model_dump().items() if isinstance(value, str) and value)
+    record = asked.model_copy(update={field: before})
+    after = getattr(definition.task_type.normalized(record, definition.data.normalize), field)
     return words["nfkc"].format(before=before, after=after)
 
 
 def _legal_answers(definition: TaskDefinition, words: dict[str, Any]) -> list[str]:
     module, answers = definition.task_type, _answers(definition)
     if not answers:
-        return []
+        return _open_answers(definition, words)
     first, second = list(answers.values())[:2]
     tried = [first, f" {first}。\n", f"「{second}」", f"→ {first}", f"{first} {second}", "?", ""]
     rows = []
@@ -368,6 +417,35 @@ def _legal_answers(definition: TaskDefinition, words: dict[str, Any]) -> list[st
         words[f"parsing_{definition.evaluation.decoding}"],
         _bullets(words["parsing_rules"]),
         words["parsing_examples"],
+        table((words["written"], words["parsed_as"]), rows),
+    ]
+
+
+def _open_answer(definition: TaskDefinition) -> tuple[str, Any]:
+    """What a model writes for the example, and what becomes of it."""
+    module, (record, _) = definition.task_type, forms.examples(definition)[0]
+    written = module.answer(record, module.EXAMPLE_OPTIONS)
+    value = module.parse(written, module.EXAMPLE_OPTIONS)
+    return written, module.resolved(record, [record], [value], module.EXAMPLE_OPTIONS)
+
+
+def _open_answers(definition: TaskDefinition, words: dict[str, Any]) -> list[str]:
+    """What an answer looks like that is no label, and what the task type's own parser makes of some."""
+    module = definition.task_type
+    written, _ = _open_answer(definition)
+    rows = []
+    for text in (written, f" {written}\n", f"```json\n{written}\n```", "?", ""):
+        value = module.parse(text, module.EXAMPLE_OPTIONS)
+        shown = words["unparsable"] if value is None else json.dumps(value, ensure_ascii=False)
+        rows.append((_quoted(text), shown))
+    return [
+        f"## {words['open_answers']}",
+        words["answer_form"],
+        fenced(written, "text"),
+        f"## {words['parsing']}",
+        words[f"parsing_{definition.evaluation.decoding}"],
+        _bullets([*words["parsing_open"], words["parsing_failed"]]),
+        words["parsing_examples_open"],
         table((words["written"], words["parsed_as"]), rows),
     ]
 
@@ -420,8 +498,9 @@ def _serving(
 ) -> list[str]:
     """Commands for each way of serving. tests/test_export.py runs the first three as they stand here."""
     run = measured.run if measured else "baseline"
-    record = definition.task_type.normalized(_example(definition), definition.data.normalize)
-    messages = [*prompts.prefix_messages(definition, []), prompts.user_message(definition, record)]
+    asked, _ = forms.example_input(definition)
+    record = definition.task_type.normalized(asked, definition.data.normalize)
+    messages = prompts.asked(definition, [], record)
     values = {"{run}": run, "{messages}": repr(messages), "{name}": definition.name}
     values["{max_new_tokens}"] = str(config.generation.max_new_tokens)
     gguf = f"models/{run}/exports/gguf-q8_0/{definition.name}-{run}-q8_0.gguf"
@@ -434,7 +513,8 @@ def _serving(
     ollama = [f"{script}/export_model.py {named} --format ollama --quantize q8_0 --verify"]
     ollama += [f"ollama run {definition.name}"]
     served = f"--base-url http://localhost:8080/v1 --model {definition.name}"
-    again = [f"{script}/predict.py {named} {served} TEXT"]
+    text = "TEXT" if forms.single_text(definition) else "'{…}'"
+    again = [f"{script}/predict.py {named} {served} {text}"]
     again += [f"{script}/04_evaluate.py {named} --backend openai {served}"]
     again += [f"{script}/export_model.py {named} --verify {served}"]
     few = [words["serving_few_shot"]] if definition.prompt.n_few_shot else []
@@ -479,7 +559,9 @@ def _measured(measured: Parity | None, words: dict[str, Any]) -> list[str]:
     rows = []
     for system in measured.systems:
         same_prompts = words["unknown"] if system.prompt_check == "none" else system.n_rows - system.n_prompts_differ
-        verdict = words["reference"] if system.comparison is None else words["verdicts"][system.comparison.verdict]
+        verdict = words["reference"] if system.name == REFERENCE else words["verdicts"]["no_score"]
+        if system.comparison is not None:
+            verdict = words["verdicts"][system.comparison.verdict]
         value = "–" if system.primary.value is None else f"{system.primary.value:.3f}"
         rows.append(
             (
@@ -508,20 +590,31 @@ def _answers(definition: TaskDefinition) -> dict[str, str]:
     return definition.task_type.label_set(definition.task) or {}
 
 
-def _definitions(definition: TaskDefinition) -> dict[str, str]:
-    """Label -> its definition, where it has one."""
-    given = getattr(definition.task, "label_definitions", {})
-    return {label: text for label, text in given.items() if text.strip()}
+def _words_of_type(definition: TaskDefinition) -> dict[str, Any]:
+    """What is said otherwise of this task type: of open answers in general, then its own words."""
+    found, closed = OF_TYPE[definition.language], definition.task_type.label_set(definition.task) is not None
+    return ({} if closed else found["open"]) | found.get(definition.task.type, {})
 
 
-def _example(definition: TaskDefinition) -> Any:
-    return definition.task_type.EXAMPLES[0]
+def _named(definition: TaskDefinition) -> tuple[str | None, dict[str, str], dict[str, str]]:
+    """The key of `task` that holds definitions, each name that it defines with what the model writes for it, and the
+    definitions that are not empty."""
+    options = definition.task
+    key = next((name for name in type(options).model_fields if name.endswith("_definitions")), None)
+    if key is None:
+        return None, _answers(definition), {}
+    given, others = (
+        getattr(options, key),
+        [getattr(options, name) for name in type(options).model_fields if name != key],
+    )
+    names = _answers(definition) or next((value for value in others if isinstance(value, Mapping)), {})
+    return key, dict(names), {label: text for label, text in given.items() if text.strip()}
 
 
-def _input_row(definition: TaskDefinition) -> dict[str, str]:
+def _input_row(definition: TaskDefinition) -> dict[str, Any]:
     """Column -> value of one row to predict."""
-    record = _example(definition)
-    return {definition.data.fields[role]: getattr(record, role) for role in definition.task_type.INPUT_FIELDS}
+    _, values = forms.example_input(definition)
+    return {column: values[role] for role, column in forms.inputs(definition).items() if role in values}
 
 
 def _of_decoding(words: str | dict[str, str], decoding: str) -> str:

@@ -85,7 +85,9 @@ def of_export(
         contract.raise_differences(
             [f"trained_at: the export has {sealed.trained_at}, the run {record.finished_at}"], shown
         )
-    wanted = {"labels": definition.task_type.label_set(definition.task), "system": definition.prompt.system}
+    labels = definition.task_type.label_set(definition.task)
+    wanted = {"labels": labels, "system": definition.prompt.system}
+    wanted["options"] = definition.task.model_dump(mode="json") if labels is None else None
     found = contract.differences(sealed.model_dump(), {**sealed.model_dump(), **wanted})
     contract.raise_differences(found, shown)
     files, problems, warnings = _files_of(paths, folder)

@@ -1,0 +1,229 @@
+"""Tries a proposal on the rows themselves, with the task type's own checks: which options make most rows readable, how
+many rows are not, how long prompts and answers are."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pydantic import ValidationError
+
+from creation import json_schema, recognition
+from creation.recognition import AGAINST, FAVOR, NOT_MENTIONED, SCALE
+from creation.sources import sample
+from tasklib import task_types
+from tasklib.reading.records import Row
+from tasklib.summary import Problem
+
+if TYPE_CHECKING:
+    from creation.proposal import Proposal
+
+MAX_LENGTH = 4096  # tokens of a row: the most that a config begins with
+GOOD = 0.9  # share of readable rows from which the usual options are taken without trying others
+TOKENS_OF_HAN = 2.0  # for each Chinese character: a tokenizer made for English needs about so many, one for Chinese 0.7
+TOKENS_OF_OTHER = 0.5  # for each other character: English has about 0.25
+# Options that are tried in this order: what a form leaves open and only the rows can tell.
+VARIANTS: dict[str, list[dict[str, Any]]] = {
+    "offsets": [
+        {},
+        {"offsets": {"end": "inclusive"}},
+        {"offsets": {"unit": "utf16"}},
+        {"offsets": {"end": "inclusive", "unit": "utf16"}},
+    ],
+    "mention": [{}, {"mention": "free"}],
+    "repeats": [{}, {"repeats": "merge"}],
+}
+NO_LABEL = {"無", "无", "none", "null", "n/a", "na", "以上皆非", "都不是"}
+POLARITIES = {
+    "zh-TW": {"-2": "非常負面", "-1": "負面", "0": "中性", "1": "正面", "2": "非常正面"},
+    "en": {"-2": "very negative", "-1": "negative", "0": "neutral", "1": "positive", "2": "very positive"},
+}
+
+
+class Sizes(NamedTuple):
+    """Tokens of the longest prompt and the longest answer, estimated generously from their characters."""
+
+    prompt: int
+    answer: int
+
+
+def estimated_tokens(text: str) -> int:
+    n_han = sum("\u2e80" <= char <= "\u9fff" or "\uac00" <= char <= "\ud7af" or char > "\uff00" for char in text)
+    return math.ceil(n_han * TOKENS_OF_HAN + (len(text) - n_han) * TOKENS_OF_OTHER)
+
+
+def fit(proposal: Proposal, given: Mapping[str, Any], *, tell: bool) -> None:
+    """Adds the options that only rows can tell and, with `tell`, what the type's own checks say of them. `given`
+    are keys of `task:` that the user wrote; they stay as they are."""
+    module = task_types.load(proposal.type)
+    fields = module.Options.model_fields
+    rows = _mapped(proposal)
+    for name, propose in OPTIONS.items():
+        if name in fields and name not in given:
+            propose(proposal, rows)
+    task = {**proposal.task, **{key: value for key, value in given.items() if value is not None}}
+    variants = [VARIANTS[name] for name in VARIANTS if name in fields and name not in given]
+    best: tuple[float, dict[str, Any], list[Any], Counter[str], dict[str, str]] | None = None
+    for parts in itertools.product(*variants):
+        variant = {key: value for part in parts for key, value in part.items()}
+        options = _options(module, {**task, **variant})
+        if options is None:
+            return  # the schema says what is wrong with it
+        records, faults, first = _readable(module, rows, options)
+        share = len(records) / max(1, len(rows))
+        if best is None or share > best[0]:
+            best = share, variant, records, faults, first
+        if share >= GOOD:
+            break
+    _, variant, records, faults, first = best
+    proposal.options |= variant
+    if tell:
+        _tell(proposal, len(rows), len(records), faults, first)
+    if records:
+        proposal.sizes = _sizes(module, records, _options(module, {**task, **variant}), proposal.language)
+        _warn_of_length(proposal, module)
+
+
+def _mapped(proposal: Proposal) -> list[dict[str, Any]]:
+    """Role -> value of the first rows of each file."""
+    return [
+        {role: item.values.get(column) for role, column in proposal.fields.items()}
+        for source in proposal.sources
+        for item in sample(source)
+        if isinstance(item, Row)
+    ]
+
+
+def _options(module: Any, task: Mapping[str, Any]) -> Any:
+    try:
+        return module.Options.model_validate(task)
+    except ValidationError:
+        return None
+
+
+def _readable(
+    module: Any, rows: Sequence[Mapping[str, Any]], options: Any
+) -> tuple[list[Any], Counter[str], dict[str, str]]:
+    """The records, the faults of the other rows by code, and the first message of each."""
+    records, faults, first = [], Counter(), {}
+    for values in rows:
+        record, found = module.read_record(values, options)
+        if record is not None:
+            records.append(record)
+            continue
+        for fault in found:
+            faults[fault.code] += 1
+            first.setdefault(fault.code, fault.message)
+    return records, faults, first
+
+
+def _tell(proposal: Proposal, n_rows: int, n_readable: int, faults: Counter[str], first: Mapping[str, str]) -> None:
+    """A warning where rows are not what the type needs; a problem where hardly one is."""
+    if n_readable == n_rows or not faults:
+        return
+    listed = "; ".join(f"{code} ({n}): {first[code]}" for code, n in faults.most_common(3))
+    message = f"{n_rows - n_readable} of {n_rows} rows looked at cannot be read as {proposal.type}: {listed}"
+    if n_readable == 0:
+        hint = "name other columns with --fields ROLE=COLUMN,…, or another --type"
+        proposal.problems.append(Problem(code="no_readable_row", message=message, field="data.fields", hint=hint))
+        return
+    hint = "01_validate_data.py names each line and says what to do"
+    proposal.warnings.append(Problem(code="unreadable_rows", message=message, field="data.fields", hint=hint))
+
+
+def _warn_of_length(proposal: Proposal, module: Any) -> None:
+    """Rows that are longer than what a config begins with."""
+    length = sum(proposal.sizes)
+    if length <= MAX_LENGTH:
+        return
+    message = f"the longest row has about {length} tokens (estimated); the config begins with {MAX_LENGTH}"
+    hint = "03_train.py tells which rows do not fit: raise training.max_length if the machine allows it"
+    if "windows" in module.Options.model_fields:
+        hint += ", or cut long texts into pieces with task.windows"
+    elif module.MAY_SHORTEN:
+        hint += ", or cut long texts with prompt.shorten"
+    proposal.warnings.append(Problem(code="long_rows", message=message, field="training.max_length", hint=hint))
+
+
+def _sizes(module: Any, records: Sequence[Any], options: Any, language: str | None) -> Sizes:
+    instruction = module.default_instruction(options, language or "zh-TW")
+    prompts, answers = [0], [0]
+    for record in records:
+        for piece in module.pieces(record, options, training=True):
+            turns = sum(estimated_tokens(turn["content"]) for turn in module.history(piece))
+            prompts.append(turns + estimated_tokens(module.prompt(piece, options, instruction)))
+            both = [module.answer(piece, options), getattr(piece, "rejected", "")]
+            answers.append(max(estimated_tokens(text) for text in both if isinstance(text, str)))
+    return Sizes(max(prompts), max(answers))
+
+
+# Keys of `task:` beside the labels.
+
+
+def words_of_scale(counts: Mapping[str, int], language: str | None) -> dict[str, str] | None:
+    """Words for polarities that are numbers, where they are -1 to 1 or -2 to 2."""
+    found = {value for value in counts if value.strip().casefold() not in NOT_MENTIONED or value in SCALE}
+    if not ({"-1", "1"} <= found <= SCALE):
+        return None
+    words = POLARITIES["en" if language == "en" else "zh-TW"]
+    return {number: words[number] for number in sorted(found, key=int)}
+
+
+def _sides(proposal: Proposal, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Which stance is for the target and which against it."""
+    names = list(proposal.labels or proposal.counts)
+    for key, words in (("favor", FAVOR), ("against", AGAINST)):
+        found = [name for name in names if name.strip().casefold() in words]
+        if len(found) == 1:
+            proposal.options[key] = found[0]
+            continue
+        message = f"which of {', '.join(names)} is {key} is not clear"
+        hint = f"write `task: {{{key}: NAME}}` into a file and give it as --answers FILE"
+        proposal.problems.append(Problem(code="which_stance", message=message, field=f"task.{key}", hint=hint))
+
+
+def _schema(proposal: Proposal, rows: Sequence[Mapping[str, Any]]) -> None:
+    """The schema of the objects, taken from the rows looked at."""
+    objects = [recognition.as_json(values.get("output")) for values in rows]
+    objects = [value for value in objects if isinstance(value, dict)]
+    if not objects:
+        return
+    proposal.options["json_schema"] = json_schema.infer(objects)
+    message = f"taken from {len(objects)} objects: {_properties(proposal.options['json_schema'])}"
+    hint = "check types, required and enum in task_definition.yaml: later rows may hold what these do not"
+    proposal.warnings.append(Problem(code="schema_from_data", message=message, field="task.json_schema", hint=hint))
+
+
+def _properties(schema: Mapping[str, Any]) -> str:
+    required = schema.get("required", [])
+    shown = []
+    for name, inside in schema.get("properties", {}).items():
+        kind = inside.get("type", "any")
+        kind = "/".join(kind) if isinstance(kind, list) else kind
+        shown.append(
+            f"{name} {kind}" + (" of a closed set" if "enum" in inside else "") + ("" if name in required else "?")
+        )
+    return ", ".join(shown[:30])
+
+
+def _none(proposal: Proposal, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Rows without any label, where a row may have several: an empty cell, or a word for none."""
+    words = [label for label in proposal.labels or {} if label.strip().casefold() in NO_LABEL]
+    empty = sum(values.get("labels") in (None, [], "") for values in rows)
+    if not empty and not words:
+        return
+    proposal.options["allow_none"] = True
+    if words:
+        proposal.labels = {label: text for label, text in proposal.labels.items() if label not in words}
+        proposal.options["none_answer"] = words[0]
+    elif proposal.language == "en":
+        proposal.options["none_answer"] = "none"
+    what = f"{words[0]!r} is taken as no label" if words else f"{empty} of {len(rows)} rows looked at have no label"
+    hint = "set allow_none: false if every row must have one; remove rows that are not labelled yet in a copy"
+    proposal.warnings.append(Problem(code="rows_of_none", message=what, field="task.allow_none", hint=hint))
+
+
+OPTIONS = {"favor": _sides, "json_schema": _schema, "allow_none": _none}

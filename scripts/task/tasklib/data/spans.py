@@ -1,0 +1,260 @@
+"""Entities of a text as spans: reading them out of what people have, and what is wrong with them. Plain functions.
+
+A span is {start, end, type}: code points, end exclusive. It comes from lists of spans (with offsets that may be
+inclusive or counted in UTF-16), from tokens with tags (BIO, BIOES, BMES, BILOU) and from tags within the text.
+"""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tasklib.data.answers import Fault
+
+Span = dict[str, Any]  # {start, end, type}
+
+START_KEYS, END_KEYS = ("start", "start_offset", "begin", "start_pos"), ("end", "end_offset", "end_pos")
+TYPE_KEYS, TEXT_KEYS = ("type", "label", "entity_type", "entity_group", "tag"), ("text", "word", "mention", "surface")
+_BEGINS, _ENDS, _GOES_ON = "BSU", "ESLU", "IMEL"  # of BIO, BIOES, BMES, BILOU
+_TAGGED = re.compile(
+    r"<(?P<open>[^<>/\s][^<>]*)>(?P<inside>.*?)</(?P=open)>|\[(?P<named>[^\[\]]+)\]\((?P<type>[\w.-]+)\)", re.DOTALL
+)
+_LONE_TAG = re.compile(r"</?(?P<name>[^<>/\s][^<>]*)>")
+
+
+def unknown_type(name: str, types: Sequence[str], role: str) -> Fault:
+    near = difflib.get_close_matches(name, types, n=1)
+    hint = (
+        f"did you mean {near[0]!r}? " if near else ""
+    ) + f"legal: {', '.join(types)}; or add it to task.entity_types"
+    return Fault("unknown_type", f"entity type {name[:40]!r} is not in task.entity_types", role, hint)
+
+
+# Lists of spans
+
+
+def from_list(
+    text: str, value: Sequence[Any], types: Sequence[str], *, inclusive: bool, utf16: bool
+) -> tuple[list[Span], list[Fault]]:
+    """The spans of a list of {start, end, type} (or doccano's [start, end, type]), in code points, sorted."""
+    spans, faults = [], []
+    places = _utf16_places(text) if utf16 else None
+    for number, item in enumerate(value, start=1):
+        parts = _parts(item)
+        if parts is None:
+            hint = "write {start: 0, end: 3, type: PER}, or [0, 3, PER]"
+            faults.append(Fault("bad_span", f"entity {number} is no span ({str(item)[:60]})", "entities", hint))
+            continue
+        start, end, name, surface = parts
+        end += inclusive
+        found = None
+        if name not in types:
+            found = unknown_type(name, types, "entities")
+        elif places is not None and (start not in places or end not in places):
+            message = f"entity {number}: {start} to {end} are no places between characters in UTF-16"
+            found = Fault(
+                "span_out_of_range", message, "entities", f"the text has {len(places)} of them; correct the span"
+            )
+        else:
+            start, end = (places[start], places[end]) if places is not None else (start, end)
+            found = _range_fault(text, start, end, number, inclusive)
+            found = found or _surface_fault(text, start, end, surface, number, inclusive=inclusive, utf16=utf16)
+        if found:
+            faults.append(found)
+        else:
+            spans.append({"start": start, "end": end, "type": name})
+    return in_order(spans), faults + ([] if faults else clashes(text, in_order(spans)))
+
+
+def _parts(item: Any) -> tuple[int, int, str, str | None] | None:
+    if isinstance(item, Mapping):
+        start, end, name = (_first(item, keys) for keys in (START_KEYS, END_KEYS, TYPE_KEYS))
+        name = name[0] if isinstance(name, list) and len(name) == 1 else name  # Label Studio
+        surface = _first(item, TEXT_KEYS)
+    elif isinstance(item, list) and len(item) == 3:
+        (start, end, name), surface = item, None
+    else:
+        return None
+    if type(start) is not int or type(end) is not int or not isinstance(name, str):
+        return None
+    return start, end, name, surface if isinstance(surface, str) else None
+
+
+def _first(item: Mapping[str, Any], keys: Sequence[str]) -> Any:
+    return next((item[key] for key in keys if item.get(key) is not None), None)
+
+
+def _range_fault(text: str, start: int, end: int, number: int, inclusive: bool) -> Fault | None:
+    if 0 <= start < end <= len(text):
+        return None
+    shown = f"{start} to {end - inclusive}" + (" (inclusive)" if inclusive else "")
+    message = f"entity {number}: {shown}, and the text has {len(text)} characters"
+    hint = "a span begins at 0 and is not empty"
+    if 0 <= start == end <= len(text) and not inclusive:
+        hint = "it is empty: if ends are inclusive, write task.offsets: {end: inclusive}"
+    elif end == len(text) + 1 and inclusive:
+        hint = "if ends are exclusive, write task.offsets: {end: exclusive}"
+    elif end > len(text) and any(ord(character) > 0xFFFF for character in text):
+        hint = "if offsets count UTF-16 units, as JavaScript and Java do, write task.offsets: {unit: utf16}"
+    return Fault("span_out_of_range", message, "entities", hint)
+
+
+def _surface_fault(
+    text: str, start: int, end: int, surface: str | None, number: int, *, inclusive: bool, utf16: bool
+) -> Fault | None:
+    """The entity's own words against what stands at its offsets, and the convention under which both agree."""
+    found = text[start:end]
+    if surface is not None and found != surface:
+        message = f"entity {number}: {start} to {end} is {found[:40]!r}, and its text is {surface[:40]!r}"
+        return Fault("span_mismatch", message, "entities", _why(text, start, end, surface, inclusive, utf16))
+    if found != found.strip():
+        first, last = start + len(found) - len(found.lstrip()), end - len(found) + len(found.rstrip())
+        hint = f"leave the white space out: {first} to {last}"
+        return Fault(
+            "span_white_space", f"entity {number}: {found[:40]!r} has white space at its edge", "entities", hint
+        )
+    return None
+
+
+def _why(text: str, start: int, end: int, surface: str, inclusive: bool, utf16: bool) -> str:
+    if not inclusive and text[start : end + 1] == surface:
+        return "the end is inclusive: write task.offsets: {end: inclusive}"
+    if inclusive and text[start : end - 1] == surface:
+        return "the end is exclusive: write task.offsets: {end: exclusive}"
+    places = None if utf16 else _utf16_places(text)
+    if places and start in places and end in places and text[places[start] : places[end]] == surface:
+        return "offsets count UTF-16 units, as JavaScript and Java do: write task.offsets: {unit: utf16}"
+    for shift, what in ((-1, "offsets count from 1: subtract 1"), (1, "offsets are one too small: add 1")):
+        if start + shift >= 0 and text[start + shift : end + shift] == surface:
+            return what
+    place = text.find(surface)
+    if place >= 0:
+        return f"the text has it at {place} to {place + len(surface)}: correct the span"
+    return "the text does not hold it: correct the row"
+
+
+def _utf16_places(text: str) -> dict[int, int]:
+    """Place between characters in UTF-16 units -> the same in code points."""
+    places, units = {0: 0}, 0
+    for number, character in enumerate(text, start=1):
+        units += 2 if ord(character) > 0xFFFF else 1
+        places[units] = number
+    return places
+
+
+def in_order(spans: Sequence[Span]) -> list[Span]:
+    return sorted(spans, key=lambda span: (span["start"], span["end"], span["type"]))
+
+
+def clashes(text: str, spans: Sequence[Span]) -> list[Fault]:
+    """Spans that stand twice or overlap; `spans` are sorted."""
+    faults = []
+    for before, span in itertools.pairwise(spans):
+        shown = f"{text[span['start'] : span['end']][:40]!r} ({span['start']} to {span['end']})"
+        if before == span:
+            faults.append(Fault("duplicate_span", f"{shown} stands twice", "entities", "remove one"))
+        elif span["start"] < before["end"]:
+            other = f"{text[before['start'] : before['end']][:40]!r} ({before['start']} to {before['end']})"
+            hint = "entities of a text do not overlap here: keep the one that is meant, most often the longer"
+            faults.append(Fault("overlapping_spans", f"{shown} overlaps {other}", "entities", hint))
+    return faults
+
+
+# Tokens with tags
+
+
+def joined(tokens: Sequence[str]) -> tuple[str, list[int]]:
+    """The text of a sentence's tokens, and where each begins. A space parts two tokens unless one of both edges is
+    Chinese, Japanese or Korean; where every token is one character and one of them is such, there are no spaces."""
+    by_character = all(len(token) == 1 for token in tokens) and any(_is_cjk(token) for token in tokens)
+    text, starts = "", []
+    for token in tokens:
+        apart = text and token and not by_character and not _is_cjk(text[-1]) and not _is_cjk(token[0])
+        text += " " if apart else ""
+        starts.append(len(text))
+        text += token
+    return text, starts
+
+
+def _is_cjk(character: str) -> bool:
+    return character >= "\u2e80" and (
+        "\u2e80" <= character <= "\u9fff"
+        or "\uac00" <= character <= "\ud7af"
+        or "\uf900" <= character <= "\ufaff"
+        or "\uff00" <= character <= "\uffef"
+        or "\U00020000" <= character <= "\U0003ffff"
+    )
+
+
+def from_tags(
+    tokens: Sequence[str], tags: Sequence[str], types: Sequence[str], *, begin_orphans: bool
+) -> tuple[str, list[Span], list[Fault]]:
+    """Text and spans of tokens with BIO, BIOES, BMES or BILOU tags. An I- (M-, E-, L-) without a beginning of its type
+    is a fault, or begins an entity (`begin_orphans`), as conlleval has it."""
+    text, starts = joined(tokens)
+    spans, faults, is_open = [], [], False
+    for number, tag in enumerate(tags):
+        prefix, _, name = tag.partition("-")
+        if prefix == "O" and not name:
+            is_open = False
+            continue
+        if prefix not in "BIESMLU" or not name:
+            hint = "legal: O, and B-, I-, E-, S-, M-, L- or U- with an entity type"
+            faults.append(Fault("bad_tag", f"token {number + 1}: {tag[:40]!r} is no tag", "tags", hint))
+            is_open = False
+            continue
+        if name not in types:
+            faults.append(unknown_type(name, types, "tags"))
+        goes_on = is_open and prefix in _GOES_ON and spans and spans[-1]["type"] == name
+        if prefix in _GOES_ON and not goes_on and not begin_orphans:
+            faults.append(_orphan(number, tag, spans[-1]["type"] if is_open and spans else None))
+        end = starts[number] + len(tokens[number])
+        if goes_on:
+            spans[-1]["end"] = end
+        else:
+            spans.append({"start": starts[number], "end": end, "type": name})
+        is_open = prefix not in _ENDS
+    return text, spans, list(dict.fromkeys(faults))
+
+
+def _orphan(number: int, tag: str, before: str | None) -> Fault:
+    what = f"goes on behind an entity of type {before}" if before else "goes on where no entity has begun"
+    hint = "correct the tag; task.orphan_tags: begin lets it begin an entity, as conlleval does (and IOB1 files need)"
+    return Fault("orphan_tag", f"token {number + 1}: {tag} {what}", "tags", hint)
+
+
+# Tags within the text
+
+
+def from_inline(tagged: str, types: Sequence[str]) -> tuple[str, list[Span], list[Fault]]:
+    """Text and spans of `<PER>王小明</PER>` and `[王小明](PER)`; other angle brackets and links are text."""
+    text, spans, faults, place = "", [], [], 0
+    for match in _TAGGED.finditer(tagged):
+        name, inside = match["open"] or match["type"], match["inside"] if match["open"] else match["named"]
+        text += tagged[place : match.start()]
+        place = match.end()
+        if name not in types:
+            faults.append(unknown_type(name, types, "tagged"))
+        if not inside.strip() or inside != inside.strip():
+            hint = "let the tags stand directly around the words of the entity"
+            faults.append(
+                Fault(
+                    "span_white_space", f"{match[0][:60]!r} is empty or begins or ends with white space", "tagged", hint
+                )
+            )
+        if any(lone["name"] in types for lone in _LONE_TAG.finditer(inside)):
+            hint = "entities of a text do not overlap here: keep the one that is meant"
+            faults.append(Fault("overlapping_spans", f"{match[0][:60]!r} holds another tag", "tagged", hint))
+        spans.append({"start": len(text), "end": len(text) + len(inside), "type": name})
+        text += inside
+    text += tagged[place:]
+    for lone in _LONE_TAG.finditer(_TAGGED.sub("", tagged)):
+        if lone["name"] in types:
+            message = f"{lone[0]!r} has no partner"
+            faults.append(
+                Fault("lone_tag", message, "tagged", f"write <{lone['name']}>…</{lone['name']}> around the entity")
+            )
+    return text, spans, faults

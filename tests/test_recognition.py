@@ -1,0 +1,550 @@
+"""scripts/creation/recognition.py, inventory.py, fitting.py, json_schema.py: which task type rows are of, with its
+columns, options and sizes."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+
+import jsonschema
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from creation import fitting, inventory, json_schema, proposal, reading, recognition, rendering, sources
+from creation.recognition import View
+from creation.sources import Source
+from task_folder import jsonl, write
+from tasklib import schema, task_types
+from tasklib.documents import parse_yaml
+from tasklib.reading.formats import file_format
+
+N = 60
+PEOPLE = ("王小明", "陳美玲", "林志豪")
+PLACES = ("台北", "高雄")
+TURNS = [{"role": "user", "content": "怎麼退貨？"}, {"role": "assistant", "content": "七天內都可以退。"}]
+POLARITIES = ("Positive", "Negative", "Neutral")
+
+
+def propose(folder, content, name="a.data", **answers):
+    """The proposal for one file (rows, or its content) or for several (name -> content)."""
+    files = content if isinstance(content, dict) else {name: content}
+    for each, rows in files.items():
+        write(folder / each, rows if isinstance(rows, str | bytes) else jsonl(*rows))
+    result = reading.understand([Source("all", folder / each) for each in files], reading.Flags())
+    assert result.problems == []
+    return proposal.propose(sources.by_class(result.sources)[0], answers, None)
+
+
+def table(rows):
+    out = io.StringIO()
+    writer = csv.DictWriter(out, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return out.getvalue()
+
+
+def named(k):
+    return f"第{k}天，{PEOPLE[k % 3]}搭車去{PLACES[k % 2]}開會"
+
+
+def span(text, part, label, **keys):
+    names = {"start": "start", "end": "end", "label": "label"} | keys
+    start = text.index(part)
+    return {names["start"]: start, names["end"]: start + len(part), names["label"]: label}
+
+
+def with_spans(k, **keys):
+    text = named(k)
+    return {
+        "text": text,
+        "entities": [span(text, PEOPLE[k % 3], "PER", **keys), span(text, PLACES[k % 2], "LOC", **keys)],
+    }
+
+
+def conll(n=N, between=" "):
+    lines = []
+    for k in range(n):
+        person, place = PEOPLE[k % 3], PLACES[k % 2]
+        tagged = [("第", "O"), (str(k), "O"), ("天", "O")]
+        tagged += [(char, "B-PER" if at == 0 else "I-PER") for at, char in enumerate(person)]
+        tagged += [("去", "O")] + [(char, "B-LOC" if at == 0 else "I-LOC") for at, char in enumerate(place)]
+        lines += [f"{token}{between}{tag}" for token, tag in tagged] + [""]
+    return "\n".join(lines) + "\n"
+
+
+def reservoir(k):
+    """(context, question, answer, its place)"""
+    context, answer = f"第{k}座水庫位在山區，蓄水量是{k}萬噸。", f"{k}萬噸"
+    return context, f"第{k}座水庫的蓄水量是多少？", answer, context.index(answer)
+
+
+def squad(n=N):
+    paragraphs = []
+    for k in range(n):
+        context, question, answer, start = reservoir(k)
+        answers = [{"text": answer, "answer_start": start}]
+        paragraphs.append({"context": context, "qas": [{"id": str(k), "question": question, "answers": answers}]})
+    return json.dumps({"version": "1", "data": [{"title": "t", "paragraphs": paragraphs}]}, ensure_ascii=False)
+
+
+def rows(make, n=N):
+    return [make(k) for k in range(n)]
+
+
+# One row of each form, by its number.
+
+
+def doccano(k):
+    start = named(k).index(PEOPLE[k % 3])
+    return {"data": named(k), "label": [[start, start + 3, "PER"]]}
+
+
+def inclusive(k):
+    found = span(named(k), PEOPLE[k % 3], "PER")
+    return {"text": named(k), "entities": [{**found, "end": found["end"] - 1, "text": PEOPLE[k % 3]}]}
+
+
+def tokens(k):
+    tags = ["O", "O", "O", "B-PER", "I-PER", "I-PER"]
+    return {"id": str(k), "tokens": ["第", str(k), "天", *PEOPLE[k % 3]], "ner_tags": tags}
+
+
+def tagged(k):
+    return {"text": f"第{k}天，<PER>{PEOPLE[k % 3]}</PER>搭車去<地點>{PLACES[k % 2]}</地點>開會"}
+
+
+def financial(k):
+    polarity, name = POLARITIES[k % 3], PEOPLE[k % 3]
+    found = span(named(k), name, polarity)
+    return {"content": named(k), "annotations": [{**found, "value": name, "tag": polarity}]}
+
+
+def pairs(k):
+    return {"text": named(k), "pairs": [{"entity": PEOPLE[k % 3], "sentiment": POLARITIES[k % 3].lower()}]}
+
+
+def three_lines(k):
+    return f"第 {k} 支 $T$ 很 好\n{('手機', '螢幕')[k % 2]}\n{POLARITIES[k % 2]}\n"
+
+
+def of_entity(k):
+    text = f"{PEOPLE[k % 3]}第{k}場表現亮眼，{PEOPLE[(k + 1) % 3]}失常"
+    polarity = ("positive", "negative")[k // 3 % 2]
+    return {"sentence": text, "entity": PEOPLE[(k + k // 3 % 2) % 3], "polarity": polarity}
+
+
+def wide(k):
+    aspects = {"口味": k % 4 - 2, "服務": (k + 1) % 4 - 2, "環境": k // 2 % 4 - 2}
+    return {"編號": k, "評論": f"第{k}次來這家店，餐點和服務都值得一提", **aspects}
+
+
+def stance(k, names=("target", "text", "stance"), sides=("FAVOR", "AGAINST", "NONE")):
+    return dict(zip(names, (("核電", "公投")[k % 2], f"我覺得第{k}個理由最重要", sides[k % 3]), strict=True))
+
+
+def chinese_stance(k):
+    return stance(k, ("議題", "留言", "立場"), ("支持", "反對", "中立"))
+
+
+def label_list(k):
+    return {"text": f"第{k}則留言提到運費和包裝", "tags": [["運費"], ["運費", "包裝"], []][k % 3]}
+
+
+def label_cell(k):
+    return {"text": f"第{k}則留言提到運費和包裝", "label": ("運費", "包裝", "運費;包裝")[k % 3]}
+
+
+def alpaca(k):
+    return {"instruction": f"寫第{k}首詩", "input": "", "output": f"第{k}首詩的第一行，第二行，第三行" * 2}
+
+
+def chat(k):
+    return {"messages": [{**TURNS[0], "content": f"第{k}題？"}, TURNS[1]]}
+
+
+def sharegpt(k):
+    return {"conversations": [{"from": "human", "value": f"第{k}題？"}, {"from": "gpt", "value": "好"}]}
+
+
+def article(k):
+    text = f"第{k}篇報導。" + "記者昨天到現場採訪，居民說明經過。" * 3
+    return {"article": text, "highlights": f"第{k}篇的重點"}
+
+
+def flat_squad(k):
+    context, question, answer, start = reservoir(k)
+    return {"context": context, "question": question, "answers": {"text": [answer], "answer_start": [start]}}
+
+
+def order(k):
+    return {"text": f"訂單{k}：買了{k}個，寄到台北", "output": {"order": str(k), "count": k, "city": "台北"}}
+
+
+def order_as_text(k):
+    return {**order(k), "output": json.dumps(order(k)["output"], ensure_ascii=False)}
+
+
+def preferred(k):
+    return {"prompt": f"第{k}題", "chosen": f"好的回答{k}", "rejected": f"差的回答{k}"}
+
+
+def ranked(k):
+    sides = {side: {"from": "gpt", "value": f"{side}{k}"} for side in ("chosen", "rejected")}
+    return {"conversations": [{"from": "human", "value": f"第{k}題"}], **sides}
+
+
+def same(*names):
+    return {name: name for name in names}
+
+
+ENTITY = {"text": "text", "entity": "entity", "sentiment": "sentiment"}
+QUESTION = same("context", "question", "answers")
+MELT = {"columns": ["口味", "服務", "環境"], "entity": "aspect", "value": "polarity", "drop": ["-2"]}
+
+# name -> (content, task type, fields, some options, keys of the file)
+FORMS = {
+    "spans": (rows(with_spans), "ner", same("text", "entities"), {"entity_types": same("LOC", "PER")}, {}),
+    "Doccano": (rows(doccano), "ner", {"text": "data", "entities": "label"}, {"entity_types": same("PER")}, {}),
+    "inclusive": (rows(inclusive), "ner", same("text", "entities"), {"offsets": {"end": "inclusive"}}, {}),
+    "tokens": (rows(tokens), "ner", {"tokens": "tokens", "tags": "ner_tags"}, {"entity_types": same("PER")}, {}),
+    "CoNLL": (conll(), "ner", same("tokens", "tags"), {"entity_types": same("LOC", "PER")}, {"format": "conll"}),
+    "CoNLL with tabs": (conll(between="\t"), "ner", same("tokens", "tags"), {}, {"format": "conll"}),
+    "tagged": (rows(tagged), "ner", {"tagged": "text"}, {"entity_types": same("PER", "地點")}, {}),
+    "financial": (rows(financial), "entity_sentiment", {"text": "content", "entity": "value", "sentiment": "label"},
+                  {"sentiments": same(*sorted(POLARITIES))}, {"explode": {"column": "annotations"}}),
+    "pairs": (rows(pairs), "entity_sentiment_pairs", same("text", "pairs"),
+              {"sentiments": same("negative", "neutral", "positive")}, {}),
+    "three lines": ("".join(rows(three_lines)), "entity_sentiment", ENTITY,
+                    {"sentiments": same("Negative", "Positive")}, {"format": "triplet"}),
+    "entity": (table(rows(of_entity)), "entity_sentiment", {**ENTITY, "text": "sentence", "sentiment": "polarity"},
+               {"sentiments": same("negative", "positive")}, {}),
+    "wide": (table(rows(wide)), "entity_sentiment", {"text": "評論", "entity": "aspect", "sentiment": "polarity"},
+             {"sentiments": {"-1": "負面", "0": "中性", "1": "正面"}, "mention": "free"}, {"melt": MELT}),
+    "stance": (table(rows(stance)), "stance", same("text", "target", "stance"),
+               {"favor": "FAVOR", "against": "AGAINST"}, {}),
+    "Chinese stance": (table(rows(chinese_stance)), "stance", {"text": "留言", "target": "議題", "stance": "立場"},
+                       {"favor": "支持", "against": "反對"}, {}),
+    "label list": (rows(label_list), "multi_label_classification", {"text": "text", "labels": "tags"},
+                   {"labels": same("包裝", "運費"), "allow_none": True}, {}),
+    "label cell": (table(rows(label_cell)), "multi_label_classification", {"text": "text", "labels": "label"},
+                   {"labels": same("包裝", "運費"), "separator": ";"}, {}),
+    "prompt": ([{"prompt": f"第{k}題是什麼？", "response": f"第{k}個回答，寫得比較長。"} for k in range(N)],
+               "generation", same("prompt", "response"), {}, {}),
+    "Alpaca": (rows(alpaca), "generation", same("instruction", "output", "input"), {}, {}),
+    "messages": (rows(chat), "generation", same("messages"), {}, {}),
+    "ShareGPT": (rows(sharegpt), "generation", {"messages": "conversations"}, {}, {}),
+    "summary": (rows(article), "generation", {"document": "article", "summary": "highlights"}, {}, {}),
+    "SQuAD": (squad(), "generation", QUESTION, {}, {"format": "squad"}),
+    "flat SQuAD": (rows(flat_squad), "generation", QUESTION, {}, {}),
+    "objects": (rows(order), "extraction", same("text", "output"), {}, {}),
+    "objects as text": (table(rows(order_as_text)), "extraction", same("text", "output"), {}, {}),
+    "preference": (rows(preferred), "preference", same("prompt", "chosen", "rejected"), {}, {}),
+    "ranked": (rows(ranked), "preference", same("conversations", "chosen", "rejected"), {}, {}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_every_form_is_recognised_with_its_columns_and_options(tmp_path, name):
+    content, wanted, fields, options, of_file = FORMS[name]
+    found = propose(tmp_path, content)
+    assert found.problems == [] and found.unreadable == [] and found.type == wanted
+    assert found.fields == fields and {key: found.task[key] for key in options} == options
+    kind = file_format(found.sources[0].path, "a", found.sources[0].spec()).kind
+    assert {"format": kind, **found.sources[0].options}.items() >= of_file.items()
+    assert found.why["type"] and json.dumps(found.shown(), ensure_ascii=False) and found.to_text()
+    assert "unreadable_rows" not in {warning.code for warning in found.warnings}
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_what_is_proposed_is_a_definition_that_the_schema_takes(tmp_path, name):
+    found = propose(tmp_path, FORMS[name][0])
+    files = sources.data_files(found.sources, sources.raw_names(found.sources))
+    definition = {"name": "x", "task": found.task, "data": {"files": files, "fields": found.fields}}
+    if found.instruction:
+        definition["prompt"] = {"instruction": found.instruction}
+    config = rendering.config_of({}, None, found.type, found.sizes)
+    texts = rendering.render(definition, config)
+    checked, run = rendering.checked(texts, None, {})
+    assert checked.task.type == found.type
+    assert checked.evaluation == schema.evaluation_model(found.type)()
+    assert run.method == ("dpo" if found.type == "preference" else "sft")
+    assert run.training.max_length >= 512 and run.generation.max_new_tokens >= 16
+
+
+# What is equally good, and what the user said.
+
+
+def test_spans_with_polarities_can_be_read_as_entities_and_as_pairs_with_a_flag(tmp_path):
+    content = FORMS["financial"][0]
+    found = propose(tmp_path, content)
+    assert [option["value"] for option in found.candidates["type"]] == ["entity_sentiment_pairs", "ner"]
+    assert all("--type" in option["why"] for option in found.candidates["type"])
+    assert "other_reading" in {warning.code for warning in found.warnings}
+    as_spans = propose(tmp_path, content, type="ner")
+    assert as_spans.fields == {"text": "content", "entities": "annotations"} and as_spans.problems == []
+    assert set(as_spans.labels) == set(POLARITIES)
+    pairs = propose(tmp_path, content, type="entity_sentiment_pairs")
+    assert pairs.fields == {"text": "content", "pairs": "annotations"} and pairs.problems == []
+
+
+def test_roles_say_the_type(tmp_path):
+    content = FORMS["entity"][0]
+    found = propose(tmp_path, content, fields={"label": "polarity"})
+    assert found.type == "classification" and found.fields == {"text": "sentence", "label": "polarity"}
+    found = propose(tmp_path, content, fields={"prompt": "sentence", "response": "entity"})
+    assert found.type == "generation" and found.why["type"] == "given"
+
+
+def test_labels_of_the_answers_say_the_type(tmp_path):
+    found = propose(tmp_path, FORMS["financial"][0], task={"entity_types": {"Positive": "P"}})
+    assert found.type == "ner"
+
+
+def test_given_labels_win_over_those_in_the_data(tmp_path):
+    given_labels = {"PER": "人名", "LOC": "地名"}
+    found = propose(tmp_path, FORMS["spans"][0], labels=given_labels)
+    assert found.labels is None and found.counts == {"PER": N, "LOC": N}
+    found = propose(tmp_path, FORMS["spans"][0], labels={"PER": "人名"})
+    assert "labels_not_given" in {warning.code for warning in found.warnings}
+
+
+def test_a_type_without_its_columns_is_refused_with_the_forms_and_the_flag(tmp_path):
+    content = table(rows(lambda k: {"text": f"第{k}則新聞的內容", "label": "ab"[k % 2]}))
+    (problem,) = propose(tmp_path, content, type="ner").problems
+    assert problem.code == "missing_column" and "text + entities" in problem.message and "--fields" in problem.hint
+
+
+def test_a_column_that_does_not_exist_is_named_with_the_nearest(tmp_path):
+    found = propose(tmp_path, FORMS["spans"][0], type="ner", fields={"entities": "entity", "text": "text"})
+    (problem,) = found.problems
+    assert problem.code == "missing_column" and "did you mean 'entities'?" in problem.hint
+
+
+def test_files_of_two_tasks_are_refused_with_what_each_is(tmp_path):
+    files = {"a.jsonl": FORMS["spans"][0], "b.jsonl": FORMS["messages"][0]}
+    (problem,) = propose(tmp_path, files).problems
+    assert problem.code == "files_differ" and problem.file.endswith("b.jsonl")
+    assert "ner" in problem.message and "generation" in problem.message
+
+
+def test_an_empty_list_in_the_first_rows_does_not_hide_the_form(tmp_path):
+    content = [{"text": f"第{k}句沒有名字", "entities": []} for k in range(9)] + rows(with_spans)
+    assert propose(tmp_path, content).type == "ner"
+
+
+def test_a_table_of_words_and_letters_is_no_conll():
+    text = "".join(f"第{k}則 {'AB'[k % 2]}\n" for k in range(20))
+    assert recognition.format_of(text) is None and recognition.format_of("a O\nb O\nc O\nd O\ne O\n") is None
+    columns = "EU NNP B-NP B-ORG\nrejects VBZ B-VP O\nGerman JJ B-NP B-MISC\ncall NN I-NP O\n. . O O\n"
+    assert recognition.format_of("-DOCSTART- -X- O O\n\n" + columns) == "conll"
+
+
+@pytest.mark.parametrize("type_", ["entity_sentiment", "stance"])
+def test_a_company_beside_a_title_and_its_sentiment_is_no_entity(tmp_path, type_):
+    content = table(
+        rows(
+            lambda k: {
+                "公司": f"第{k % 7}電子",
+                "標題": f"第{k}季營收公布，市場關注後續",
+                "情感": ("利多", "利空")[k % 2],
+            }
+        )
+    )
+    found = propose(tmp_path, content)
+    assert found.type == "classification" != type_
+
+
+def test_one_rating_among_aspects_is_taken_when_its_column_is_named(tmp_path):
+    content = FORMS["wide"][0]
+    found = propose(tmp_path, content, fields={"label": "口味"}, labels={str(n): f"第{n}級" for n in range(-2, 2)})
+    assert found.type == "classification" and found.fields == {"text": "評論", "label": "口味"}
+
+
+@pytest.mark.parametrize(
+    ("more", "wanted"),
+    [
+        ({"meta": {"source": "web", "page": 3}}, "classification"),
+        ({"keywords": ["運費", "包裝"]}, "classification"),
+        ({"標註者A": -1, "標註者B": 1, "標註者C": 0}, "classification"),
+        ({"entities": []}, "classification"),
+    ],
+    ids=lambda value: str(value)[:12],
+)
+def test_what_stands_beside_a_text_and_its_label_does_not_make_another_task(tmp_path, more, wanted):
+    content = rows(lambda k: {"text": f"第{k}則新聞的內容", "label": ("財經", "政治")[k % 2], **more})
+    found = propose(tmp_path, content)
+    assert found.problems == [] and found.type == wanted and found.fields == {"text": "text", "label": "label"}
+
+
+def test_spans_beside_a_label_are_proposed_and_the_label_is_named_as_another_reading(tmp_path):
+    found = propose(tmp_path, rows(lambda k: {**with_spans(k), "label": "ab"[k % 2]}))
+    assert found.type == "ner" and [option["value"] for option in found.candidates["type"]] == ["classification"]
+    found = propose(tmp_path, rows(lambda k: {**with_spans(k), "label": "ab"[k % 2]}), type="classification")
+    assert found.fields == {"text": "text", "label": "label"}
+
+
+def test_rows_of_one_text_can_be_read_as_one_answer(tmp_path):
+    content = [
+        {"text": f"第{k}餐，湯頭好但環境差", "entity": entity, "sentiment": polarity}
+        for k in range(N)
+        for entity, polarity in (("湯頭", "positive"), ("環境", "negative"))
+    ]
+    found = propose(tmp_path, content)
+    assert found.type == "entity_sentiment" and found.candidates["type"][0]["value"] == "entity_sentiment_pairs"
+    joint = propose(tmp_path, content, type="entity_sentiment_pairs")
+    assert joint.problems == [] and joint.sources[0].options["collect"]["by"] == "text"
+    assert joint.counts == {"negative": N, "positive": N}
+
+
+# Labels of all rows.
+
+
+def test_a_rare_entity_type_behind_the_sample_is_found(tmp_path):
+    content = rows(with_spans, sources.SAMPLE_ROWS + 10)
+    content[-1]["entities"][0]["label"] = "RARE"
+    assert propose(tmp_path, content).counts["RARE"] == 1
+
+
+@pytest.mark.parametrize(
+    ("role", "value", "labels"),
+    [
+        ("labels", ["a", "b"], ["a", "b"]),
+        ("labels", '["a", "b"]', ["a", "b"]),
+        ("labels", [1, 2], ["1", "2"]),
+        ("entities", [{"start": 0, "end": 1, "labels": ["PER"]}], ["PER"]),
+        ("entities", [[0, 1, "PER"]], ["PER"]),
+        ("tags", ["B-PER", "I-PER", "O", "B-PER", "B-PER", "I-LOC"], ["PER", "PER", "PER", "LOC"]),
+        ("tags", ["S-PER", "B-LOC", "M-LOC", "E-LOC"], ["PER", "LOC"]),
+        ("tagged", "<PER>王小明</PER>去[台北](LOC)", ["PER", "LOC"]),
+        ("pairs", [{"entity": "a", "sentiment": "good"}, {"entity": "b", "polarity": 1}], ["good", "1"]),
+        ("sentiment", -1, ["-1"]),
+        ("sentiment", " ", []),
+        ("sentiment", None, []),
+        ("entities", "no list", []),
+        ("tags", [1, None], []),
+    ],
+)
+def test_labels_in_one_cell(role, value, labels):
+    assert [label for label in inventory.labels_of(role, value) if label.strip()] == labels
+
+
+def test_a_separator_is_found_and_prose_has_none():
+    assert inventory.separator_of(["運費;包裝", "運費", "包裝;客服", "客服"] * 5) == ";"
+    assert inventory.separator_of([f"第{k}句話，說了一件事；沒有標籤" for k in range(40)]) is None
+    assert inventory.separator_of([]) is None
+
+
+def test_numbers_of_a_scale_get_words_and_other_numbers_do_not():
+    assert fitting.words_of_scale({"-2": 9, "-1": 1, "0": 1, "1": 3}, "en") == {
+        "-2": "very negative", "-1": "negative", "0": "neutral", "1": "positive"}  # fmt: skip
+    assert fitting.words_of_scale({"-1": 1, "1": 3}, "zh-TW") == {"-1": "負面", "1": "正面"}
+    assert fitting.words_of_scale({"0": 1, "1": 3}, "en") is None
+    assert fitting.words_of_scale({"-1": 1, "1": 3, "5": 1}, "en") is None
+
+
+# Schemas.
+
+
+def test_a_schema_has_types_required_and_closed_sets():
+    values = [
+        {"id": str(k), "n": k, "price": k / 2 if k % 2 else k, "kind": "ab"[k % 2], "tags": ["x"], "paid": bool(k % 2),
+         "note": None if k % 3 else "text", **({"extra": {"deep": 1}} if k % 5 == 0 else {})}
+        for k in range(60)
+    ]  # fmt: skip
+    found = json_schema.infer(values)
+    properties = found["properties"]
+    assert found["type"] == "object" and found["additionalProperties"] is False
+    assert found["required"] == ["id", "n", "price", "kind", "tags", "paid", "note"]
+    assert properties["id"] == {"type": "string"} and properties["n"] == {"type": "integer"}
+    assert properties["price"] == {"type": "number"} and properties["paid"] == {"type": "boolean"}
+    assert properties["kind"] == {"type": "string", "enum": ["a", "b"]}
+    assert properties["note"]["type"] == ["string", "null"] and properties["tags"]["items"] == {"type": "string"}
+    assert properties["extra"]["properties"] == {"deep": {"type": "integer"}}
+
+
+def test_few_rows_and_long_or_unique_values_make_no_closed_set():
+    assert "enum" not in json_schema.infer(["a", "b"] * 3)
+    assert "enum" not in json_schema.infer(["a"] * 50 + ["b"])
+    assert "enum" not in json_schema.infer(["x" * 30, "y" * 30] * 50)
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=5),
+    lambda inside: st.lists(inside, max_size=3) | st.dictionaries(st.sampled_from("abc"), inside, max_size=3),
+    max_leaves=8,
+)
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.lists(values, min_size=1, max_size=30))
+def test_every_value_fulfils_the_schema_that_was_taken_from_it(found):
+    made = json_schema.infer(found)
+    jsonschema.Draft202012Validator.check_schema(made)
+    validator = jsonschema.Draft202012Validator(made)
+    assert all(validator.is_valid(value) for value in found)
+
+
+# Sizes.
+
+
+def test_lengths_of_the_config_follow_the_longest_answer(tmp_path):
+    found = propose(tmp_path, rows(lambda k: {"prompt": f"第{k}題？", "response": "很長的回答" * (k + 1)}))
+    config = rendering.config_of({}, None, found.type, found.sizes)
+    assert found.sizes.answer == 600 and config["generation"]["max_new_tokens"] == 608
+    assert config["training"]["max_length"] == 768
+    own = rendering.config_of({"generation": {"max_new_tokens": 32}, "method": "orpo"}, None, found.type, found.sizes)
+    assert own["generation"]["max_new_tokens"] == 32 and own["training"]["learning_rate"] == 8e-6
+
+
+def test_rows_that_the_type_cannot_read_are_counted_with_their_faults(tmp_path):
+    content = rows(with_spans)
+    content[0]["entities"][0]["end"] = 999
+    found = propose(tmp_path, content)
+    (warning,) = [warning for warning in found.warnings if warning.code == "unreadable_rows"]
+    assert warning.message.startswith(f"1 of {N} rows")
+    for row in content:
+        row["entities"][0]["end"] = 999
+    assert [problem.code for problem in propose(tmp_path, content).problems] == ["no_readable_row"]
+
+
+# Whatever comes.
+
+cells = st.none() | st.booleans() | st.integers(-2, 2) | st.text(max_size=6) | st.sampled_from(
+    ["positive", "negative", '{"a": 1}', "[1]", "<PER>a</PER>", "B-PER"])  # fmt: skip
+nested = st.recursive(
+    cells,
+    lambda inside: (
+        st.lists(inside, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["start", "end", "label", "role", "content", "text", "sentiment"]), inside, max_size=4
+        )
+    ),
+    max_leaves=6,
+)
+COLUMNS = sorted(
+    {role for name in task_types.names() for form in task_types.load(name).FORMS for role in form.required}
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.dictionaries(st.sampled_from(COLUMNS), nested, max_size=5), max_size=8),
+    st.sampled_from([[name] for name in task_types.names()] + [task_types.names()]),
+)
+def test_no_rows_make_an_exception_and_a_reading_is_of_a_wanted_type(found, wanted):
+    reading = recognition.recognise(View(found), wanted)
+    assert reading is None or reading.type in wanted
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.text(max_size=400) | st.text("甲B-PERIO \t\n$T", max_size=400))
+def test_no_text_makes_an_exception(head):
+    assert recognition.format_of(head) in (None, "conll", "triplet")
+
+
+def test_the_yaml_of_a_schema_reads_back_as_it_was(tmp_path):
+    found = propose(tmp_path, FORMS["objects"][0])
+    text = rendering._yaml({"task": found.task})
+    assert parse_yaml(text, "x.yaml").data["task"]["json_schema"] == found.task["json_schema"]
