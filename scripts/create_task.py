@@ -3,6 +3,7 @@
 # requires-python = ">=3.11"
 # dependencies = [
 #     "huggingface_hub==2.4.0",
+#     "jsonschema==4.26.0",
 #     "numpy==2.4.6",
 #     "pyarrow==26.0.1",
 #     "pydantic==2.14.3",

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # /// script
 # requires-python = ">=3.11"
-# dependencies = ["numpy==2.4.6", "pydantic==2.14.3", "PyYAML==6.0.3"]
+# dependencies = ["jsonschema==4.26.0", "numpy==2.4.6", "pydantic==2.14.3", "PyYAML==6.0.3"]
 # ///
 """Lists the tasks of a folder: type, data, runs, best score, next step."""
 

@@ -152,6 +152,10 @@ def test_a_stage_knows_the_standard_library_the_pinned_packages_and_tasklib(path
 # Task types.
 
 
+def has_functions(tree: ast.AST) -> bool:
+    return any(isinstance(node, ast.FunctionDef | ast.Lambda) for node in ast.walk(tree))
+
+
 def decided_by(tree: ast.AST, names: set[str]) -> list[int]:
     """Lines on which what happens depends on one of `names`: comparisons, match, tables that are looked up. A key that
     is a section of a config, too (`generation`), decides nothing."""
@@ -194,7 +198,9 @@ def test_the_search_for_decisions_finds_them(source, lines):
 def test_nothing_outside_the_task_types_asks_which_task_type_it_is():
     names = set(task_types.names())
     assert "classification" in names
+    words = {"task/tasklib/texts.py", "task/tasklib/writing/guide_texts.py"}  # what documents say of each type
     outside = [path for path in EVERY_SCRIPT if path.parent.name != "task_types"]
+    outside = [path for path in outside if name_of(path) not in words or has_functions(tree_of(path))]
     assert len(outside) > 20
     assert {name_of(path): lines for path in outside if (lines := decided_by(tree_of(path), names))} == {}
 

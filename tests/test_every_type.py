@@ -145,7 +145,7 @@ def test_parity_counts_rows_not_windows():
         "Tokenizer",
         (),
         {"decode": lambda self, ids: str(ids), "__call__": lambda self, text, **rest: {"input_ids": [1]}},
-    )()  # noqa: E501
+    )()
     of = parity.Asked(made, config, evaluation.Rows("validation", rows, []), tokenizer, parts, [], [[1]] * n)
     one = [parity.Reply("[]", [1], True, 0.1)] * n
     other = [parity.Reply("[ ]", [1], True, 0.1)] * n

@@ -492,8 +492,8 @@ def test_every_value_fulfils_the_schema_that_was_taken_from_it(found):
 def test_lengths_of_the_config_follow_the_longest_answer(tmp_path):
     found = propose(tmp_path, rows(lambda k: {"prompt": f"第{k}題？", "response": "很長的回答" * (k + 1)}))
     config = rendering.config_of({}, None, found.type, found.sizes)
-    assert found.sizes.answer == 600 and config["generation"]["max_new_tokens"] == 608
-    assert config["training"]["max_length"] == 768
+    assert found.sizes.answer == 750 and config["generation"]["max_new_tokens"] == 752
+    assert config["training"]["max_length"] == 896
     own = rendering.config_of({"generation": {"max_new_tokens": 32}, "method": "orpo"}, None, found.type, found.sizes)
     assert own["generation"]["max_new_tokens"] == 32 and own["training"]["learning_rate"] == 8e-6
 

@@ -709,7 +709,8 @@ def test_entities_are_marked_in_the_text_as_right_missing_and_spurious():
         ("text", "text"), ("", "-"), ([], "-"), ({}, "-"), (["a", "b"], "a\nb"), ([["甲", "正面"]], "甲 · 正面"),
         ({"a": 1, "b": {"c": "d"}}, 'a: 1\nb: {"c": "d"}'), ([{"entity": "甲", "n": None}], "entity: 甲, n: null"),
         ([{"start": 0, "end": 2, "type": "ORG"}], "ORG: ab (0–2)"),
-        ([{"start": None, "end": None, "type": "ORG", "text": "x"}], "ORG: x (–)"), ([-0.5, -1.25], "-0.5\n-1.25"), (3, "3"),
+        ([{"start": None, "end": None, "type": "ORG", "text": "x"}], "ORG: x (–)"),
+        ([-0.5, -1.25], "-0.5\n-1.25"), (3, "3"),
     ],
 )  # fmt: skip
 def test_answers_of_any_shape_are_readable(value, expected):

@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 
 MAX_LENGTH = 4096  # tokens of a row: the most that a config begins with
 GOOD = 0.9  # share of readable rows from which the usual options are taken without trying others
-TOKENS_OF_HAN = 2.0  # for each Chinese character: a tokenizer made for English needs about so many, one for Chinese 0.7
-TOKENS_OF_OTHER = 0.5  # for each other character: English has about 0.25
+# Tokens of a character, generously: SmolLM2's tokenizer, made for English, needs 2.1 for a Chinese one on average, and
+# 2.5 in some texts; English has 0.26, with formulas and numbers up to 0.6.
+TOKENS_OF_HAN, TOKENS_OF_OTHER = 2.5, 0.6
 # Options that are tried in this order: what a form leaves open and only the rows can tell.
 VARIANTS: dict[str, list[dict[str, Any]]] = {
     "offsets": [

@@ -47,7 +47,8 @@ def answers(
 ) -> Answers:
     """Answers each conversation by the definition's decoding, in the order of length: yields each batch as it is done.
 
-    Under compare, `candidates` holds the answers of each conversation whose likelihoods are the prediction. Under score, `prior` makes corrected probabilities of the likelihoods before the likeliest label is taken. Raises
+    Under compare, `candidates` holds the answers of each conversation whose likelihoods are the prediction. Under
+    score, `prior` makes corrected probabilities of the likelihoods before the likeliest label is taken. Raises
     TaskError (exit 3) when a prompt is longer than the model's context.
     """
     if not conversations:
@@ -193,7 +194,8 @@ def _require_context(model: Any, tokenizer: Any, rendered: list[str], n_new: int
             code="too_long_for_model",
             message=f"{len(n_tokens)} prompts do not fit the model: the longest has {max(n_tokens)} tokens{more}, the "
             f"model reads {limit}",
-            hint="set prompt.shorten, or use fewer worked examples (prompt.n_few_shot, evaluation.n_few_shot)",
+            hint="use fewer worked examples (prompt.n_few_shot, evaluation.n_few_shot); long texts: prompt.shorten, or "
+            "task.windows where the task type has it",
         )
         raise TaskError(ExitCode.DATA, [problem])
 

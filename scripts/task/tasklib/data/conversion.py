@@ -22,6 +22,7 @@ from tasklib.paths import TaskPaths
 from tasklib.schema import TaskDefinition
 from tasklib.summary import Problem, TaskError
 
+FILE_STEPS = ("explode", "melt", "collect")
 MANIFEST_VERSION = 2  # 2: no rows_sha256, `files` says the same
 
 
@@ -155,7 +156,18 @@ def _manifest(
 
 def definition_sha256(definition: TaskDefinition) -> str:
     """Hash of the part of the definition that the processed rows are made from."""
-    return sha256_of_json(definition.model_dump(mode="json", include={"task", "prompt", "data", "language"}))
+    return sha256_of_json(definition_parts(definition))
+
+
+def definition_parts(definition: TaskDefinition) -> dict[str, Any]:
+    """The part of the definition that processed rows and runs are made from. Steps of files that are not declared are
+    left out, so that definitions written before there were such steps keep their hash."""
+    found = definition.model_dump(mode="json", include={"task", "prompt", "data", "language"})
+    for spec in (spec for specs in found["data"]["files"].values() for spec in specs):
+        for step in FILE_STEPS:
+            if spec[step] is None:
+                del spec[step]
+    return found
 
 
 def raw_sha256(paths: TaskPaths, definition: TaskDefinition) -> dict[str, str]:

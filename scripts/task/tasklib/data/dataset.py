@@ -53,9 +53,10 @@ class Index:
 
     `text_key` and `group` are 64-bit hashes (group 0: none): among 10 million texts the chance that any two different
     ones share a key is 3 in a million. `passage` is the same kind of hash, of the text that rows with different
-    questions share; it is 0 throughout where each row has a text of its own. `gold` is a 32-bit number, equal for equal gold answers of one text. `stratum`
-    is a position in `strata` (labels that splits are stratified by), `file` one in `files`, `split` one in PLACES,
-    `script` one in SCRIPTS. `time` is in POSIX seconds, NaN without a time field. `length` counts characters.
+    questions share; it is 0 throughout where each row has a text of its own. `gold` is a 32-bit number, equal for equal
+    gold answers of one text. `stratum` is a position in `strata` (labels that splits are stratified by), `file` one in
+    `files`, `split` one in PLACES, `script` one in SCRIPTS. `time` is in POSIX seconds, NaN without a time field.
+    `length` counts characters.
     """
 
     file: np.ndarray

@@ -31,10 +31,10 @@ def assign(
 ) -> Assignment:
     """Divides the rows of `index` among train and the splits of `shares` (validation and test -> share of the rows).
 
-    Rows of equal text, passage or group, and those that `near_pairs` (positions, shape (m, 2)) links, form a unit that stays
-    together. Units are shuffled with `seed`, after they were sorted by the hashes of their texts: the order of the rows
-    changes nothing. `index.stratum` points into `strata`; a row counts for each of its labels. With `by_time` the
-    oldest units go to train and the newest to test; then every row must have a time.
+    Rows of equal text, passage or group, and those that `near_pairs` (positions, shape (m, 2)) links, form a unit that
+    stays together. Units are shuffled with `seed`, after they were sorted by the hashes of their texts: the order of
+    the rows changes nothing. `index.stratum` points into `strata`; a row counts for each of its labels. With `by_time`
+    the oldest units go to train and the newest to test; then every row must have a time.
     """
     names = ["train", *(name for name in ("validation", "test") if shares.get(name))]
     if len(names) == 1 or not len(index):

@@ -195,7 +195,7 @@ def label_noise_found(e: Evidence) -> Finding | None:
     2017), and confident learning on validation (Northcutt et al. 2021), whose rows the run never saw.
     """
     scored = [row for row in e.answered if row.probabilities]
-    has_learnt = e.trained and e.last_loss < LEARNT * e.chance_loss
+    has_learnt = e.trained and e.knows_chance and e.last_loss < LEARNT * e.chance_loss
     if not has_learnt or len(scored) < ENOUGH_ROWS or not e.labels:
         return None
     stubborn = [row for row in e.trained if not row.is_right]

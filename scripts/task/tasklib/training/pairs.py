@@ -53,6 +53,9 @@ def encode(
 ) -> tuple[list[dict[str, list[int]]], list[int]]:
     """`{prompt_ids, chosen_ids, rejected_ids}` of each pair, and the positions of those whose text was cut. Raises what
     `tokenized.encode` raises, for either side."""
+    if any("record" not in pair for pair in pairs):  # a file of pairs: their prompts are as they are to be read
+        whole = definition.prompt.model_copy(update={"shorten": None})
+        definition = definition.model_copy(update={"prompt": whole})
     encoded = {name: tokenized.encode(tokenizer, definition, config, side(pairs, name)) for name in SIDES}
     found = []
     for chosen, rejected in zip(*(encoded[name].examples for name in SIDES), strict=True):

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from tasklib.data.conversion import MANIFEST_VERSION
+from tasklib.data.conversion import MANIFEST_VERSION, definition_parts
 from tasklib.exit_codes import ExitCode
 from tasklib.files import read_json, sha256_of, sha256_of_json, write_json
 from tasklib.paths import TaskPaths
@@ -102,7 +102,7 @@ def identity(config: RunConfig, definition: TaskDefinition, paths: TaskPaths) ->
     manifest = read_json(paths.manifest) if paths.manifest.is_file() else {"files": {}}
     parts = {
         "config": resolved,
-        "definition": definition.model_dump(mode="json", include={"task", "prompt", "data", "language"}),
+        "definition": definition_parts(definition),
         "processed": manifest["files"],
         "processed_version": manifest.get("schema_version", MANIFEST_VERSION),
     }
