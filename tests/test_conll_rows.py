@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tasklib.reading import conll_rows
+from tasklib.reading import conll_rows, encodings
 from tasklib.reading.formats import Format, file_format
 from tasklib.reading.records import Remark, Row, read_file
 from tasklib.schema import FileSpec
@@ -73,6 +73,19 @@ def test_a_space_can_be_a_token(tmp_path):
     assert row.values["tokens"] == ["用", " ", "i", "O", "S"]
 
 
+@pytest.mark.parametrize("space", [" ", "\u3000", "\u00a0"])
+def test_any_white_space_can_be_a_token_before_its_tag(tmp_path, space):
+    (row,) = read(tmp_path, f"用 O\n{space} O\n王 B-PER\n")
+    assert row.values == {"tokens": ["用", space, "王"], "tags": ["O", "O", "B-PER"]}
+
+
+@pytest.mark.parametrize("blank", ["", " ", "\t", "\t\t", "\u3000"])
+def test_a_line_of_white_space_parts_two_sentences(tmp_path, blank):
+    assert kind(tmp_path, (SENTENCE + blank + "\n") * 3) == "conll"
+    rows = read(tmp_path, (SENTENCE + blank + "\n") * 3)
+    assert [(row.line, len(row.values["tokens"])) for row in rows] == [(1, 6), (8, 6), (15, 6)]
+
+
 def test_a_line_without_a_tag_or_with_other_columns_costs_its_own_sentence_alone(tmp_path):
     found = read(tmp_path, SENTENCE + "\n王\n小 O\n\n" + SENTENCE + "\n王 x B-PER\n小 I-PER\n\n" + SENTENCE)
     problems = [item for item in found if isinstance(item, Problem)]
@@ -84,6 +97,37 @@ def test_a_line_that_is_no_utf8_costs_its_own_sentence_alone(tmp_path):
     found = read(tmp_path, (SENTENCE + "\n").encode() + b"\xed\xa0\xbd O\n\n" + SENTENCE.encode())
     assert [item.line for item in found if isinstance(item, Row)] == [1, 10]
     assert [item.line for item in found if isinstance(item, Problem)] == [8]
+
+
+HALVES = [emoji.encode("utf-16-be") for emoji in "\U0001f48b\U0001f602"]
+HIGH, LOW = ([chr(int.from_bytes(pair[at : at + 2], "big")) for pair in HALVES] for at in (0, 2))
+
+
+def halves(*lines):
+    return "".join(f"{line}\n" for line in lines).encode("utf-8", "surrogatepass")
+
+
+def test_an_emoji_whose_halves_are_two_tokens_becomes_one_where_the_file_is_mended(tmp_path):
+    path = tmp_path / "a.conll"
+    lines = ["王 B-PER", f"{HIGH[0]} O", f"{LOW[0]} O", f"{HIGH[1]} B-ORG", f"{LOW[1]} I-ORG", "到 O"]
+    path.write_bytes(halves(*lines))
+    spec = FileSpec(path="a.conll", format="conll")
+    assert [item.line for item in read_file(path, "a.conll", spec) if isinstance(item, Problem)] == [2, 3, 4, 5]
+    *remarks, row = read_file(path, "a.conll", spec, encodings.MEND)
+    assert [remark.problem.code for remark in remarks] == ["joined_halves"] * 2
+    assert row.values == {"tokens": ["王", "\U0001f48b", "\U0001f602", "到"], "tags": ["B-PER", "O", "B-ORG", "O"]}
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [[f"{HIGH[0]} O", "王 O", f"{LOW[0]} O"], [f"{LOW[0]} O", f"{HIGH[0]} O"], [f"{HIGH[0]} O", f"{LOW[0]} B-PER"]],
+)
+def test_halves_that_do_not_go_on_stay_faults_of_their_own_sentence(tmp_path, lines):
+    path = tmp_path / "a.conll"
+    path.write_bytes(halves(*lines, "", "到 O"))
+    found = list(read_file(path, "a.conll", FileSpec(path="a.conll", format="conll"), encodings.MEND))
+    assert [item.values["tokens"] for item in found if isinstance(item, Row)] == [["到"]]
+    assert {item.code for item in found if isinstance(item, Problem)} == {"not_utf8"}
 
 
 def test_digits_that_say_the_place_in_a_word_are_taken_off_with_a_remark(tmp_path):

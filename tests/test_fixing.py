@@ -6,10 +6,12 @@ import csv
 import json
 
 import pytest
+import yaml
 
 from task_folder import jsonl, make_task, news, write
 
 SCRIPT = "01_validate_data.py"
+TAGS = ("B-PER", "I-PER", "I-PER", "O", "B-LOC")
 
 
 def table(path):
@@ -133,3 +135,24 @@ def test_two_files_of_one_name_and_different_extensions_get_a_copy_each(tmp_path
     fixed = task.run(SCRIPT, "--fix").summary["outputs"]["fixed"]
     assert [entry["copy"] for entry in fixed] == ["data/raw/a.csv.fixed.csv", "data/raw/a.tsv.fixed.csv"]
     assert [len(table(task.folder / entry["copy"])) for entry in fixed] == [31, 31]
+
+
+def test_the_copy_of_a_conll_file_reads_back_with_its_lists_and_its_emoji(tmp_path):
+    halves = "".join(f"{half} O\n" for half in ("\ud83d", "\ude0d")).encode("utf-8", "surrogatepass")
+    blocks = ["".join(f"{token} {tag}\n" for token, tag in zip(f"王小{n}到台", TAGS, strict=True)) for n in "甲乙丙丁"]
+    raw = (blocks[0] + "\n").encode() + halves + "\n".join(blocks).encode()
+    task = make_task(tmp_path / "task", {"a.conll": raw})
+    definition = {
+        "schema_version": 1,
+        "name": "tiny",
+        "task": {"type": "ner", "entity_types": ["PER", "LOC"]},
+        "data": {"files": {"all": ["data/raw/a.conll"]}, "fields": {"tokens": "tokens", "tags": "tags"}},
+    }
+    (task.folder / "task_definition.yaml").write_text(yaml.safe_dump(definition), encoding="utf-8")
+    assert {problem["hint"] for problem in task.run(SCRIPT).problems("not_utf8")} == {
+        "--fix writes a copy in which the halves are joined"
+    }
+    (fixed,) = task.run(SCRIPT, "--fix").summary["outputs"]["fixed"]
+    assert fixed["copy"] == "data/raw/a.fixed.jsonl" and fixed["left_out"] == 0
+    rows = [json.loads(line) for line in (task.folder / fixed["copy"]).read_text(encoding="utf-8").splitlines()]
+    assert rows[1]["tokens"] == ["\U0001f60d", *"王小甲到台"] and rows[1]["tags"] == ["O", *TAGS]

@@ -543,6 +543,14 @@ def test_the_guides_of_any_type_have_no_empty_section_and_no_place_left_open(nam
 
 
 @every_form
+@every_language
+def test_every_key_of_the_task_that_the_annotation_guide_names_is_one_that_it_has(name, form, language):
+    made = definition_of(name, form, language)
+    named = re.findall(r"`task\.(\w+)`", guides.annotation_guide(made, {}, [], []))
+    assert set(named) <= set(type(made.task).model_fields)
+
+
+@every_form
 def test_the_request_of_any_type_is_that_of_a_row_to_predict(name, form):
     made = definition_of(name, form)
     asked, _ = forms.example_input(made)

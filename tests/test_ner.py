@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
+from collections import Counter
+from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from task_folder import jsonl, make_task
 from tasklib.data import spans
 from tasklib.task_types import ner
 
@@ -47,6 +52,7 @@ def entities(values, made=OPTIONS):
         {"start_offset": 1, "end_offset": 4, "label": "PER", "id": 7},
         {"begin": 1, "end": 4, "type": "PER"},
         {"start": 1, "end": 4, "labels": None, "label": ["PER"]},
+        {"start": 1, "end": 4, "text": "王小明", "labels": ["PER"]},
         [1, 4, "PER"],
     ],
 )
@@ -89,6 +95,32 @@ def test_an_exclusive_end_where_inclusive_ones_are_declared_is_named():
     values = {"text": TEXT, "entities": [{"start": 1, "end": 4, "type": "PER", "text": "王小明"}]}
     assert codes(values, options(offsets={"end": "inclusive"})) == ["span_mismatch"]
     assert "{end: exclusive}" in hints(values, options(offsets={"end": "inclusive"}))
+
+
+CONVENTIONS = [(end, unit) for end in ("exclusive", "inclusive") for unit in ("code_points", "utf16")]
+
+
+@pytest.mark.parametrize("declared", CONVENTIONS)
+@pytest.mark.parametrize("real", CONVENTIONS)
+def test_of_every_two_conventions_what_to_declare_is_written_and_then_right(declared, real):
+    words, start, end = "王小明", 6, 9  # behind two emoji, so that all conventions have other numbers
+    text = "甲🙂乙🙂丙丁王小明到台北"
+    start, end = (start + 2, end + 2) if real[1] == "utf16" else (start, end)
+    span = {"start": start, "end": end - (real[0] == "inclusive"), "type": "PER", "text": words}
+    values = {"text": text, "entities": [span]}
+    if declared != real:
+        hint = hints(values, options(offsets=dict(zip(("end", "unit"), declared, strict=True))))
+        written = yaml.safe_load(hint.split("write ")[1].removeprefix("task."))
+        assert ner.Offsets(**written["offsets"]) == ner.Offsets(end=real[0], unit=real[1])
+    assert entities(values, options(offsets=dict(zip(("end", "unit"), real, strict=True)))) == [(words, "PER")]
+
+
+def test_corrected_offsets_are_written_as_they_are_declared():
+    made = options(offsets={"end": "inclusive", "unit": "utf16"})
+    values = {"text": "🙂到 台北 去", "entities": [[3, 6, "LOC"], [5, 8, "LOC"]]}
+    assert "leave it out: 4 to 5" in hints({**values, "entities": [[3, 6, "LOC"]]}, made)
+    elsewhere = {"start": 0, "end": 1, "type": "LOC", "text": "台北"}
+    assert "the text has it at 4 to 5" in hints({**values, "entities": [elsewhere]}, made)
 
 
 FAULTS = {
@@ -164,9 +196,22 @@ TAG_FAULTS = {
     "behind an end": ("S-PER I-PER", ["orphan_tag"], "task.orphan_tags: begin"),
     "no tag": ("B-PER X", ["bad_tag"], "legal: O"),
     "no type": ("B- O", ["bad_tag"], "legal: O"),
+    "no prefix": ("B-PER -PER", ["bad_tag"], "legal: O"),
+    "two prefixes": ("BI-PER O", ["bad_tag"], "legal: O"),
     "unknown type": ("B-PRE O", ["unknown_type"], "did you mean 'PER'?"),
     "too many": ("B-PER O O", ["tag_count"], "one tag for each token"),
 }
+
+
+def test_tags_that_are_numbers_are_told_to_need_their_names():
+    row = {"tokens": ["王", "明"], "tags": [1, 2]}
+    assert codes(row) == ["wrong_type"] and "B-PER" in hints(row)
+
+
+@pytest.mark.parametrize("tokens", [["王", ""], ["王", "\u3000"], ["", "王"]])
+def test_an_entity_that_is_empty_or_ends_in_white_space_is_a_fault_of_its_tags(tokens):
+    row = {"tokens": tokens, "tags": ["S-PER", "S-PER"]}
+    assert codes(row) == ["span_white_space"] and "O" in hints(row)
 
 
 @pytest.mark.parametrize("case", TAG_FAULTS)
@@ -202,6 +247,13 @@ def test_inline_tags_of_both_kinds_are_read():
 
 def test_other_angle_brackets_and_lone_brackets_are_text():
     assert ner.read_record({"tagged": "x < y，[註] 見 <br> 與 a>b"}, OPTIONS)[0].text == "x < y，[註] 見 <br> 與 a>b"
+
+
+def test_a_type_in_brackets_may_have_any_name_and_a_link_is_text():
+    made = ner.Options(type="ner", entity_types={"人物/姓名": "人名", "LOC": "地點"})
+    row = {"tagged": "[王小明](人物/姓名)到[台北](LOC )看[官網](https://a.tw/x)[註](見 下頁)"}
+    assert entities(row, made) == [("王小明", "人物/姓名"), ("台北", "LOC")]
+    assert ner.read_record(row, made)[0].text == "王小明到台北看[官網](https://a.tw/x)[註](見 下頁)"
 
 
 INLINE_FAULTS = {
@@ -330,6 +382,32 @@ def test_a_training_window_ends_before_an_entity_that_it_would_cut():
         assert whole == {(45, 55)} or not cut or piece.offset > 45
 
 
+def test_no_training_window_begins_or_ends_inside_an_entity_and_all_entities_are_in_one():
+    dice = random.Random(0)
+    for _ in range(100):
+        text, found = "", []
+        while len(text) < 200:
+            text += "字" * dice.randrange(1, 9) + dice.choice(["。", ""])
+            length = dice.randrange(1, 11)
+            found.append({"start": len(text), "end": len(text) + length, "type": "ORG"})
+            text += "名" * length
+        max_chars = dice.randrange(40, 80)
+        made = options(windows={"max_chars": max_chars, "overlap_chars": dice.randrange(10, max_chars // 2)})
+        pieces = ner.pieces(ner.Record(text=text, entities=found), made, training=True)
+        spans_of = [(piece.offset, piece.offset + len(piece.text)) for piece in pieces]
+        edges = {place for span in spans_of for place in span}
+        assert not any(entity["start"] < edge < entity["end"] for entity in found for edge in edges)
+        assert all(any(a <= e["start"] and e["end"] <= b for a, b in spans_of) for e in found)
+        assert all(one < other and one[1] >= other[0] for one, other in itertools.pairwise(spans_of))
+
+
+def test_an_entity_longer_than_the_overlap_does_not_hold_the_windows_up():
+    text = "字" * 20 + "名" * 40 + "字" * 90
+    record = ner.Record(text=text, entities=[{"start": 20, "end": 60, "type": "ORG"}])
+    pieces = ner.pieces(record, options(windows={"max_chars": 50, "overlap_chars": 12}), training=True)
+    assert len(pieces) <= 5 and any(piece.entities for piece in pieces)
+
+
 def test_a_window_whose_answer_cannot_be_read_costs_its_own_entities_alone():
     record, made = long_record(), options(windows={"max_chars": 60, "overlap_chars": 20})
     pieces = ner.pieces(record, made, training=False)
@@ -436,3 +514,46 @@ def test_entities_go_with_their_words_through_declared_steps(steps, text, words,
     start = text.index(words)
     record = ner.Record(text=text, entities=[{"start": start, "end": start + len(words), "type": "ORG"}])
     assert [e["text"] for e in ner.gold(ner.normalized(record, steps))] == [after]
+
+
+def test_one_text_with_other_entities_is_told_without_a_label_to_decide_on(tmp_path):
+    text = "王小明到台北"
+    lines = {"train": [(text, [[0, 3, "PER"]]), (text, [[0, 2, "PER"]])], "test": [(text, [[1, 3, "PER"]])]}
+    task = make_task(tmp_path / "task", {
+        f"{name}.jsonl": jsonl(*({"text": text, "entities": found} for text, found in rows))
+        for name, rows in lines.items()
+    })  # fmt: skip
+    definition = {
+        "schema_version": 1,
+        "name": "tiny",
+        "task": {"type": "ner", "entity_types": ["PER"]},
+        "data": {
+            "files": {name: [f"data/raw/{name}.jsonl"] for name in lines},
+            "fields": {"text": "text", "entities": "entities"},
+        },
+    }
+    (task.folder / "task_definition.yaml").write_text(yaml.safe_dump(definition), encoding="utf-8")
+    outcome = task.run("01_validate_data.py")
+    (warning,) = outcome.problems("contradicting_duplicate", "warnings")
+    assert warning["message"] == "same text as data/raw/train.jsonl:1, but other entities"
+    assert "--decide" not in warning["hint"]
+    assert outcome.problems("leakage")[0]["message"].endswith("and in test, with another answer")
+
+
+# The bundled example
+
+EXAMPLE = Path(__file__).resolve().parent.parent / "templates/examples/ner"
+
+
+def test_every_row_of_the_example_is_read_and_its_page_gives_the_true_counts():
+    task = yaml.safe_load((EXAMPLE / "answers.yaml").read_text(encoding="utf-8"))["task"]
+    lines = (EXAMPLE / "news.jsonl").read_text(encoding="utf-8").splitlines()
+    read = [ner.read_record(json.loads(line), ner.Options(**task)) for line in lines]
+    assert [faults for _, faults in read if faults] == []
+    records, page = [record for record, _ in read], (EXAMPLE / "README.md").read_text(encoding="utf-8")
+    assert len({record.text for record in records}) == len(records) == 80 and "80 句" in page
+    for name, n in Counter(entity["type"] for record in records for entity in record.entities).items():
+        assert f"| `{name}` | {n} |" in page
+    assert f"{sum(not record.entities for record in records)} 句沒有實體" in page
+    for record in records:
+        record.text.encode("big5")  # Simplified characters are not in Big5

@@ -27,7 +27,7 @@ from tasklib.summary import Problem
 # 2 seconds for a file of some hundred bytes is a hang. One thousand examples take a few seconds.
 FUZZ = settings(max_examples=1000, deadline=2000, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 EXACT = settings(FUZZ, max_examples=300)
-NAMES = ("a.csv", "a.tsv", "a.txt", "a.json", "a.jsonl", "a.xlsx", "a.xls", "a.parquet")
+NAMES = ("a.csv", "a.tsv", "a.txt", "a.json", "a.jsonl", "a.xlsx", "a.xls", "a.parquet", "a.conll")
 LINE_ENDS = ("\n", "\r\n", "\r")
 ENCODINGS = {"utf-8": "utf-8", "utf-16": "utf-16", "big5": "cp950", "gb18030": "gb18030"}
 
@@ -77,6 +77,14 @@ PIECES = st.sampled_from(
         *(b'{"t": "x", "u": 1}', b'{"t"', b'"u": NaN}', b"[", b"]", b"},", b"{\n", b'"a', b'a"', b'""', b"sep=;\n"),
         *(b"a,b\n", b"1e999", b"9" * 5000, b"[" * 2000, b"\\u0000", b"\\ud83d", b"\r\r\n", b"\x00" * 9, b"\xff"),
         *(b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff", b"\xed\xa0\xbd\xed\xb8\x80", b"\xed\xa0\xbd", b"\xc0\xe7"),
+        *(
+            b"\xed\xa0\xbd\tO\n\xed\xb2\x8b\tO\n",
+            b"\nO B-PER\nx I-PER",
+            b" I-",
+            b"0\tO\n",
+            b"\n\n",
+            b"-DOCSTART- -X- O\n",
+        ),
         *("營收".encode("big5"), "营收".encode("gb18030"), "營收\n".encode("utf-16-le"), "好".encode()[:2]),
         *(b"PK\x03\x04", b"PAR1", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", b"\x1f\x8b", b"<html>", b"<?xml "),
     ]
@@ -90,7 +98,7 @@ SPECS = st.fixed_dictionaries(
     {},
     optional={
         "encoding": st.sampled_from(list(ENCODINGS)),
-        "format": st.sampled_from(["json", "table", "lines", "excel", "parquet", "squad", "triplet"]),
+        "format": st.sampled_from(["json", "table", "lines", "excel", "parquet", "squad", "triplet", "conll"]),
         "delimiter": st.one_of(st.sampled_from([*',;|\t" \r\n\x00\x01好']), st.characters(codec="utf-8")),
         "columns": st.lists(st.sampled_from(["t", "u", "v", ""]), min_size=1, max_size=4),
         "quoting": st.booleans(),
@@ -131,6 +139,7 @@ def _good_files() -> dict[str, bytes]:
         "table": table.encode(),
         "squad": json.dumps({"data": [{"paragraphs": [{"context": "營收", "qas": rows}]}]}).encode(),
         "triplet": ("$T$ 營收\n第一家\nPositive\n好 $T$\n營收\n-1\n" * 4).encode(),
+        "conll": ("王 B-PER\n小 I-PER\n\U0001f48b O\n到 O\n台 B-LOC\n北 I-LOC\n\n" * 4).encode(),
         "plain": "".join(f"第{number}家\t營收\n" for number in range(8)).encode(),
     }
 
@@ -176,7 +185,8 @@ def test_a_damaged_file_is_read_to_the_end(folder, content, name, encoding):
 @given(kind=st.sampled_from(list(GOOD_FILES)), at=st.integers(0, 2000))
 def test_a_file_cut_anywhere_keeps_every_row_before_the_cut(folder, kind, at):
     content = GOOD_FILES[kind]
-    spec = {"format": kind} if kind == "triplet" else {}  # one example and a half do not show what a file is
+    # one example and a half do not show what a file is
+    spec = {"format": kind} if kind in ("triplet", "conll") else {}
     whole = [item for item in read_all(folder, content, "a", **spec) if isinstance(item, Row)]
     found = [item for item in read_all(folder, content[:at], "a", **spec) if isinstance(item, Row)]
     n_whole_lines = content[:at].count(b"\n")
@@ -277,6 +287,28 @@ def test_plain_lines_are_read_back_exactly_beside_their_parallel_file(folder, li
     (folder / "beside.txt").write_bytes(content)
     items = read_all(folder, content, "a.txt", format="lines", parallel={"label": "beside.txt"})
     assert items == [Row({"text": text, "label": text}, "a.txt", line) for line, text in enumerate(lines, start=1)]
+
+
+TOKENS = TEXTS.filter(lambda text: text and not re.search(r"[\s\x00]", text) and not text.startswith("-DOCSTART-"))
+TAGS = st.sampled_from(["O", "B-PER", "I-PER", "E-GPE.NAM", "S-人名", "L-x", "U-y", "M-z"])
+
+
+@EXACT
+@given(
+    sentences=st.lists(st.lists(st.tuples(TOKENS, TAGS), min_size=1, max_size=6), min_size=1, max_size=5),
+    between=st.sampled_from("\t "),
+    line_end=st.sampled_from(LINE_ENDS[:2]),
+    encoding=st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]),
+    errors=st.sampled_from([encodings.REPORT, encodings.MEND]),
+)
+def test_conll_sentences_are_read_back_exactly(folder, sentences, between, line_end, encoding, errors):
+    sentences = [[("好", "O"), *sentence] for sentence in sentences]
+    blocks = ["".join(f"{token}{between}{tag}{line_end}" for token, tag in sentence) for sentence in sentences]
+    content = line_end.join(blocks).encode(encoding)
+    items = read_all(folder, content, "a.conll", errors, format="conll")
+    assert [(item.values["tokens"], item.values["tags"]) for item in items] == [
+        tuple(map(list, zip(*sentence, strict=True))) for sentence in sentences
+    ]
 
 
 @EXACT

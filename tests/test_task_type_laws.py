@@ -336,6 +336,13 @@ def test_all_faults_of_a_row_come_at_once(module):
 
 
 @every_type
+def test_rows_that_contradict_each_other_have_words_where_nobody_can_decide_on_one_label(module):
+    if "label" not in module.FIELDS:
+        message, hint = module.CONTRADICTION
+        assert "{other}" in message and hint
+
+
+@every_type
 def test_without_declared_steps_a_record_is_not_changed(module):
     for record in module.EXAMPLES:
         assert module.normalized(record, []) == record

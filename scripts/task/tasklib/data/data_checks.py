@@ -91,8 +91,13 @@ def _leakage(dataset: Dataset, keys: np.ndarray, what: str) -> None:
         split = PLACES[index.split[a]]
         message = f"the same {what} is in {PLACES[index.split[b]]} ({index.place(b)}) and in {split}"
         if what == "text":
-            same = index.gold[a] == index.gold[b]
-            message += ", with the same label" if same else f", as {labels(index, b)} there and {labels(index, a)} here"
+            there, here = labels(index, b), labels(index, a)
+            if index.gold[a] == index.gold[b]:
+                message += ", with the same label"
+            elif there == here:
+                message += ", with another answer"  # of the same labels, such as entities at other places
+            else:
+                message += f", as {there} there and {here} here"
         return message, "remove one of the two: a score on trained rows means nothing"
 
     _add(dataset, positions[crosses], first[crosses], "leakage", leak, error=True)

@@ -61,7 +61,7 @@ def _fix_file(
 ) -> Fixed | None:
     """The cleaned copy of one file, or None where nothing needs mending."""
     source = paths.root / spec.path
-    suffix = "jsonl" if kind.kind in ("json", "squad", "parquet") or spec.collect else "csv"
+    suffix = "jsonl" if kind.kind in ("json", "squad", "conll", "parquet") or spec.collect else "csv"
     copy, log = (source.with_name(f"{_stem(spec, definition)}.fixed.{end}") for end in (suffix, "log.jsonl"))
     mending = _Mending(definition, spec)
     with tempfile.TemporaryDirectory(dir=paths.root, prefix=".fix.") as folder:

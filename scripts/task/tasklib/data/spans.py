@@ -17,10 +17,11 @@ from tasklib.data.answers import Fault
 Span = dict[str, Any]  # {start, end, type}
 
 START_KEYS, END_KEYS = ("start", "start_offset", "begin", "start_pos"), ("end", "end_offset", "end_pos")
-TYPE_KEYS, TEXT_KEYS = ("type", "label", "entity_type", "entity_group", "tag"), ("text", "word", "mention", "surface")
-_BEGINS, _ENDS, _GOES_ON = "BSU", "ESLU", "IMEL"  # of BIO, BIOES, BMES, BILOU
+TYPE_KEYS = ("type", "label", "labels", "entity_type", "entity_group", "tag")
+TEXT_KEYS = ("text", "word", "mention", "surface")
+_PREFIXES, _ENDS, _GOES_ON = set("BIESMLU"), set("ESLU"), set("IMEL")  # of BIO, BIOES, BMES, BILOU
 _TAGGED = re.compile(
-    r"<(?P<open>[^<>/\s][^<>]*)>(?P<inside>.*?)</(?P=open)>|\[(?P<named>[^\[\]]+)\]\((?P<type>[\w.-]+)\)", re.DOTALL
+    r"<(?P<open>[^<>/\s][^<>]*)>(?P<inside>.*?)</(?P=open)>|\[(?P<named>[^\[\]]+)\]\((?P<type>[^()\n]+)\)", re.DOTALL
 )
 _LONE_TAG = re.compile(r"</?(?P<name>[^<>/\s][^<>]*)>")
 
@@ -59,9 +60,14 @@ def from_list(
                 "span_out_of_range", message, "entities", f"the text has {len(places)} of them; correct the span"
             )
         else:
+            given = start, end - inclusive
             start, end = (places[start], places[end]) if places is not None else (start, end)
             found = _range_fault(text, start, end, number, inclusive)
-            found = found or _surface_fault(text, start, end, surface, number, inclusive=inclusive, utf16=utf16)
+            if found is None and surface not in (None, text[start:end]):
+                stands = f"{given[0]} to {given[1]} is {text[start:end][:40]!r}"
+                message = f"entity {number}: {stands}, and its text is {surface[:40]!r}"
+                found = Fault("span_mismatch", message, "entities", _why(text, *given, surface, inclusive, utf16))
+            found = found or _edge_fault(text, start, end, number, inclusive, utf16)
         if found:
             faults.append(found)
         else:
@@ -102,38 +108,57 @@ def _range_fault(text: str, start: int, end: int, number: int, inclusive: bool) 
     return Fault("span_out_of_range", message, "entities", hint)
 
 
-def _surface_fault(
-    text: str, start: int, end: int, surface: str | None, number: int, *, inclusive: bool, utf16: bool
-) -> Fault | None:
-    """The entity's own words against what stands at its offsets, and the convention under which both agree."""
-    found = text[start:end]
-    if surface is not None and found != surface:
-        message = f"entity {number}: {start} to {end} is {found[:40]!r}, and its text is {surface[:40]!r}"
-        return Fault("span_mismatch", message, "entities", _why(text, start, end, surface, inclusive, utf16))
-    if found != found.strip():
-        first, last = start + len(found) - len(found.lstrip()), end - len(found) + len(found.rstrip())
-        hint = f"leave the white space out: {first} to {last}"
-        return Fault(
-            "span_white_space", f"entity {number}: {found[:40]!r} has white space at its edge", "entities", hint
-        )
-    return None
+def _edge_fault(text: str, start: int, end: int, number: int, inclusive: bool, utf16: bool) -> Fault | None:
+    words = text[start:end]
+    if words == words.strip():
+        return None
+    message = f"entity {number}: {words[:40]!r} has white space at its edge"
+    if not words.strip():
+        return Fault("span_white_space", message, "entities", "it is nothing else: remove it")
+    first, last = start + len(words) - len(words.lstrip()), end - len(words) + len(words.rstrip())
+    hint = f"leave it out: {_offsets(text, first, last, inclusive, utf16)}"
+    return Fault("span_white_space", message, "entities", hint)
+
+
+def _offsets(text: str, start: int, end: int, inclusive: bool, utf16: bool) -> str:
+    """A span, given in code points and exclusive, as offsets of a convention say it."""
+    if utf16:
+        start, end = (len(text[:place].encode("utf-16-le", "surrogatepass")) // 2 for place in (start, end))
+    return f"{start} to {end - inclusive}"
 
 
 def _why(text: str, start: int, end: int, surface: str, inclusive: bool, utf16: bool) -> str:
-    if not inclusive and text[start : end + 1] == surface:
-        return "the end is inclusive: write task.offsets: {end: inclusive}"
-    if inclusive and text[start : end - 1] == surface:
-        return "the end is exclusive: write task.offsets: {end: exclusive}"
-    places = None if utf16 else _utf16_places(text)
-    if places and start in places and end in places and text[places[start] : places[end]] == surface:
-        return "offsets count UTF-16 units, as JavaScript and Java do: write task.offsets: {unit: utf16}"
+    """How offsets must be read, or changed, so that the words of the entity stand there; as they are given."""
+    for other in ((not inclusive, utf16), (inclusive, not utf16), (not inclusive, not utf16)):
+        if _words(text, start, end, *other) == surface:
+            return _convention(*other, was=(inclusive, utf16))
     for shift, what in ((-1, "offsets count from 1: subtract 1"), (1, "offsets are one too small: add 1")):
-        if start + shift >= 0 and text[start + shift : end + shift] == surface:
+        if _words(text, start + shift, end + shift, inclusive, utf16) == surface:
             return what
     place = text.find(surface)
     if place >= 0:
-        return f"the text has it at {place} to {place + len(surface)}: correct the span"
+        at = _offsets(text, place, place + len(surface), inclusive, utf16)
+        return f"the text has it at {at}: correct the span"
     return "the text does not hold it: correct the row"
+
+
+def _words(text: str, start: int, end: int, inclusive: bool, utf16: bool) -> str | None:
+    """What stands at offsets of a convention; None where there is no such place."""
+    places = _utf16_places(text) if utf16 else range(len(text) + 1)
+    if start not in places or end + inclusive not in places:
+        return None
+    return text[places[start] : places[end + inclusive]]
+
+
+def _convention(inclusive: bool, utf16: bool, was: tuple[bool, bool]) -> str:
+    """What to write for offsets of this convention where another one was declared."""
+    ends, units = ("exclusive", "inclusive")[inclusive], ("code_points", "utf16")[utf16]
+    why = [f"ends are {ends}"] if inclusive != was[0] else []
+    if utf16 != was[1]:
+        why.append("offsets count UTF-16 units, as JavaScript and Java do" if utf16 else "offsets count characters")
+    keys = [f"end: {ends}"] if inclusive or inclusive != was[0] else []
+    keys += [f"unit: {units}"] if utf16 or utf16 != was[1] else []
+    return f"{' and '.join(why)}: write task.offsets: {{{', '.join(keys)}}}"
 
 
 def _utf16_places(text: str) -> dict[int, int]:
@@ -201,7 +226,7 @@ def from_tags(
         if prefix == "O" and not name:
             is_open = False
             continue
-        if prefix not in "BIESMLU" or not name:
+        if prefix not in _PREFIXES or not name:
             hint = "legal: O, and B-, I-, E-, S-, M-, L- or U- with an entity type"
             faults.append(Fault("bad_tag", f"token {number + 1}: {tag[:40]!r} is no tag", "tags", hint))
             is_open = False
@@ -217,7 +242,17 @@ def from_tags(
         else:
             spans.append({"start": starts[number], "end": end, "type": name})
         is_open = prefix not in _ENDS
+    faults += [fault for span in spans if (fault := _tagged_edge_fault(text[span["start"] : span["end"]]))]
     return text, spans, list(dict.fromkeys(faults))
+
+
+def _tagged_edge_fault(words: str) -> Fault | None:
+    if words and words == words.strip():
+        return None
+    message = f"entity {words[:40]!r} is empty or has white space at its edge"
+    return Fault(
+        "span_white_space", message, "tags", "tag a token that is empty or white space O at the edge of an entity"
+    )
 
 
 def _orphan(number: int, tag: str, before: str | None) -> Fault:
@@ -233,7 +268,9 @@ def from_inline(tagged: str, types: Sequence[str]) -> tuple[str, list[Span], lis
     """Text and spans of `<PER>王小明</PER>` and `[王小明](PER)`; other angle brackets and links are text."""
     text, spans, faults, place = "", [], [], 0
     for match in _TAGGED.finditer(tagged):
-        name, inside = match["open"] or match["type"], match["inside"] if match["open"] else match["named"]
+        name, inside = (match["open"] or match["type"]).strip(), match["inside"] if match["open"] else match["named"]
+        if match["type"] and name not in types and not re.fullmatch(r"[\w.-]+", name):
+            continue  # a link, or a remark in brackets
         text += tagged[place : match.start()]
         place = match.end()
         if name not in types:

@@ -47,16 +47,47 @@ def read_conll(
         message = "each token is a character and its place in its word (科0): the digits are taken off"
         hint = "tokens that really end in a digit are read wrong: write the file anew without the places"
         yield Remark(Problem(code="token_places", message=message, file=shown, line=1, hint=hint))
+    joined = _joined_lines(path, encoding) if errors == encodings.MEND else {}
+    for line, text in joined.items():
+        if text is not None:
+            message = f"lines {line} and {line + 1} were the halves of {text[0]}: one token now"
+            yield Remark(Problem(code="joined_halves", message=message, file=shown, line=line, hint="keep the copy"))
     sentence: list[Row | Problem] = []
     for item in table_rows.read_lines(path, shown, encoding, errors, keep_blank=True):
-        if isinstance(item, Problem) and item.line is None:
+        if item.line in joined:
+            text = joined[item.line]
+            if text is not None:
+                sentence.append(Row({"text": text}, shown, item.line))
+        elif isinstance(item, Problem) and item.line is None:
             yield item
-        elif isinstance(item, Row) and (not item.values["text"].strip("\ufeff") or _is_comment(item.values["text"])):
+        elif isinstance(item, Row) and (_is_blank(item.values["text"]) or _is_comment(item.values["text"])):
             yield from _sentence(sentence, shown, takes_off)
             sentence = []
         else:
             sentence.append(item)
     yield from _sentence(sentence, shown, takes_off)
+
+
+def _joined_lines(path: Path, encoding: str) -> dict[int, str | None]:
+    """Emoji whose halves (CESU-8) are tokens of two lines, as in golden-horse: the number of the first line -> the line
+    of the whole emoji with the first tag; that of the second -> None. They stay apart where the second tag does not go
+    on with the first."""
+    found: dict[int, str | None] = {}
+    with encodings.open_text(path, encodings.actual(path, encoding)) as stream:
+        before = ""
+        for number, line in enumerate(stream, start=1):
+            emoji = encodings.join_halves(before[:3], line[:3])
+            one, other = before[3:].strip(), line[3:].strip()
+            if emoji and other in (one, one.replace("B-", "I-")):
+                found |= {number - 1: emoji + before[3:].rstrip("\r\n"), number: None}
+                before = ""
+            else:
+                before = line
+    return found
+
+
+def _is_blank(line: str) -> bool:
+    return not line.strip("\ufeff").strip()  # some tools write a tab or a space there
 
 
 def _is_comment(line: str) -> bool:
@@ -67,7 +98,7 @@ def _cells(line: str) -> list[str] | None:
     """Token, further columns, tag; a line that is a space and a tag has a space as its token. None without two."""
     line = line.lstrip("\ufeff")
     cells = line.split("\t") if "\t" in line.strip() else line.split()
-    if len(cells) == 1 and line[:1] in (" ", "\u3000", "\t"):
+    if len(cells) == 1 and line[:1].isspace():
         cells = [line[0], cells[0]]
     return [cell if number == 0 else cell.strip() for number, cell in enumerate(cells)] if len(cells) > 1 else None
 

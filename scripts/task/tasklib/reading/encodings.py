@@ -128,6 +128,14 @@ def count_halves(path: Path) -> tuple[int, int | None]:
     return n_found, first
 
 
+def join_halves(first: str, second: str) -> str | None:
+    """The emoji of two halves that `open_text` could not decode, three characters each; None where they are none."""
+    if not (_HALF_ESCAPED.fullmatch(first) and _HALF_ESCAPED.fullmatch(second)):
+        return None
+    halves = _HALVES.fullmatch((first + second).encode("utf-8", "surrogateescape"))
+    return _join(halves).decode() if halves else None
+
+
 def _head(path: Path, n_bytes: int = HEAD_BYTES) -> bytes:
     with path.open("rb") as stream:
         return stream.read(n_bytes)

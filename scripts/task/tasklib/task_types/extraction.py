@@ -26,6 +26,10 @@ INPUT_FIELDS = ("text",)
 TEXT_FIELDS = ("text",)
 TASK_CATEGORIES = ("text-generation", "token-classification")  # the Hub has no name of its own for it
 MAY_SHORTEN = False  # what a field needs may stand anywhere
+CONTRADICTION = (
+    "same text as {other}, but another object",
+    "correct the row that is wrong, or remove it: at most one of the two can be scored as right",
+)
 
 
 class Windows(BaseModel):

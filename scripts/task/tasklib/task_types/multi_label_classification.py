@@ -31,6 +31,10 @@ INPUT_FIELDS = ("text",)
 TEXT_FIELDS = ("text",)
 TASK_CATEGORIES = ("text-classification",)
 MAY_SHORTEN = True
+CONTRADICTION = (
+    "same text as {other}, but other labels",
+    "correct the row that is wrong, or remove it: at most one of the two can be scored as right",
+)
 
 JOINER = "、"  # stands between the answers that the model writes, in every language
 _SEPARATORS = re.compile(r"[,;|、，；]")  # between labels in raw data, where task.separator says nothing

@@ -32,6 +32,10 @@ INPUT_FIELDS = ("text", "tokens")
 TEXT_FIELDS = ("text",)
 TASK_CATEGORIES = ("token-classification",)
 MAY_SHORTEN = False
+CONTRADICTION = (
+    "same text as {other}, but other entities",
+    "correct the row that is wrong, or remove it: at most one of the two can be scored as right",
+)
 _N_FIRST = 6  # columns: rows, parsed, exactly right, credit for overlaps, gold and answered entities; then of each type
 _SENTENCE_ENDS = "。！？!?；;\n"
 _LOOK_BACK = 0.3  # of a window may be given up to end it with a sentence
@@ -222,22 +226,26 @@ def _located(text: str, mentions: Sequence[Mention], offset: int) -> list[Entity
 
 def pieces(record: Record, options: Options, *, training: bool) -> list[Record]:
     """The windows of a text that is longer than `windows.max_chars`, each ended with a sentence where there is one. In
-    training a window ends before an entity that it would cut."""
+    training a window that would cut an entity ends before it, and one that would begin inside begins with it."""
     spec = options.windows
     if spec is None or len(record.text) <= spec.max_chars:
         return [record]
     found, start = [], 0
     while True:
-        end = _end_of_window(record.text, start, spec.max_chars)
-        if training:
-            cut = [e["start"] for e in record.entities if e["start"] < end < e["end"] and e["start"] > start]
-            end = min(cut, default=end)
+        whole = _end_of_window(record.text, start, spec.max_chars)
+        end = _uncut(record.entities, start, whole) if training else whole
         inside = [e for e in record.entities if start <= e["start"] and e["end"] <= end]
         moved = [{**e, "start": e["start"] - start, "end": e["end"] - start} for e in inside]
         found.append(Record(text=record.text[start:end], entities=moved, offset=record.offset + start))
         if end >= len(record.text):
             return found
-        start = max(end - spec.overlap_chars, start + 1)
+        behind = min(whole - spec.overlap_chars, end)  # counted from where nothing was cut, so that windows move on
+        start = _uncut(record.entities, start, behind) if training else behind
+
+
+def _uncut(entities: Sequence[Mapping[str, Any]], start: int, place: int) -> int:
+    """The place itself, or where the entity begins that it would cut; one from `start` on has nothing before it."""
+    return next((e["start"] for e in entities if start < e["start"] < place < e["end"]), place)
 
 
 def _end_of_window(text: str, start: int, max_chars: int) -> int:
@@ -369,6 +377,8 @@ def _strings(values: Mapping[str, Any], role: str) -> tuple[list[str], list[Faul
         given = given.split()
     if given is None:
         return [], [Fault("missing_field", f"{role} is missing", role, hint)]
+    if isinstance(given, list) and given and all(type(item) is int for item in given):
+        hint = "write the names that the numbers stand for, such as B-PER and O; the features of a data set list them"
     if not isinstance(given, list) or not all(isinstance(item, str) for item in given):
         return [], [Fault("wrong_type", f"{role} is no list of strings ({str(given)[:40]})", role, hint)]
     if not "".join(given).strip():

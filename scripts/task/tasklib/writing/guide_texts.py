@@ -6,7 +6,7 @@ ANNOTATION = {
     "zh-TW": {
         "title": "標註指南",
         "sample_text": "（一則屬於「{label}」的文字）",
-        "intro": "這份文件由 `task_definition.yaml` 與資料產生，請勿手改：標籤的定義寫在 `task.label_definitions`，"
+        "intro": "這份文件由 `task_definition.yaml` 與資料產生，請勿手改：標籤的定義寫在 `{definitions}`，"
                  "邊界情況的決定寫在 `data/decisions.csv`，再執行 `uv run python scripts/01_validate_data.py` 更新。",
         "what": "要判斷什麼", "task": "任務：{description}", "no_description": "（尚未說明：請寫在 `description`）",
         "unit": "一列是一則文字，只看這則文字本身判斷，給一個標籤。不要查作者、日期或後來發生的事。",
@@ -33,7 +33,7 @@ ANNOTATION = {
             "先看標籤的定義，再看上面已經決定的邊界情況。",
             "還是不確定，就讓標籤空著，在備註寫下猶豫的原因。不要猜，也不要丟銅板。",
             "把空著的文字收集起來，大家一起決定，把結果與理由寫進 `data/decisions.csv`。",
-            "同一種情況一再出現，表示定義少了一句話：改 `task.label_definitions`，再回頭檢查標過的列。",
+            "同一種情況一再出現，表示定義少了一句話：改 `{definitions}`，再回頭檢查標過的列。",
         ],
         "file": "檔案的規則",
         "label_rules": [
@@ -51,7 +51,8 @@ ANNOTATION = {
             "`data/raw/` 裡的檔案不要修改；修正過的內容存成新檔，再改 `task_definition.yaml` 的 `data.files`。",
         ],
         "columns": "欄位：", "role": "內容", "column": "欄名",
-        "roles": {"text": "文字", "label": "標籤", "group": "同一組的列留在同一邊", "time": "日期或時間"},
+        "roles": {"text": "文字", "label": "標籤", "entities": "實體", "tokens": "字或詞", "tags": "每個字或詞的標記",
+                  "tagged": "標好實體的文字", "group": "同一組的列留在同一邊", "time": "日期或時間"},
         "file_example": "檔案的樣子：",
         "file_example_open": "檔案的樣子（只是格式示意，內容不是這個任務的）：",
         "sheet": "還沒有標籤的文字",
@@ -84,7 +85,7 @@ ANNOTATION = {
         "sample_text": "(a text that is {label})",
         "title": "Annotation guide",
         "intro": "This page is made from `task_definition.yaml` and the data; do not edit it. Definitions of labels "
-                 "belong in `task.label_definitions`, decided edge cases in `data/decisions.csv`; then run "
+                 "belong in `{definitions}`, decided edge cases in `data/decisions.csv`; then run "
                  "`uv run python scripts/01_validate_data.py` to renew it.",
         "what": "What is judged", "task": "Task: {description}",
         "no_description": "(not described yet: write it as `description`)",
@@ -117,7 +118,7 @@ ANNOTATION = {
             "Read the definitions of the labels first, then the decided edge cases above.",
             "Still unsure: leave the label empty and note why. Do not guess, and do not toss a coin.",
             "Collect such texts, decide on them together, and write result and reason into `data/decisions.csv`.",
-            "The same case again and again means that a definition lacks a sentence: change `task.label_definitions`, "
+            "The same case again and again means that a definition lacks a sentence: change `{definitions}`, "
             "then look again at the rows labelled before.",
         ],
         "file": "Rules of the file",

@@ -42,13 +42,13 @@ def annotation_guide(
         words |= {"label": named["label"], "labels": named["label"]}
     sections = [
         f"# {words['title']}: {literal(definition.name)}",
-        words["intro"],
+        words["intro"].format(definitions=_place_of_definitions(definition)),
         *_what(definition, words),
         *_labels(definition, words),
         *_examples(definition, examples_by_label, words),
         *_edge_cases(definition, decisions, contradictions, words),
         f"## {words['unsure']}",
-        _numbered(words["unsure_steps"]),
+        _numbered([step.format(definitions=_place_of_definitions(definition)) for step in words["unsure_steps"]]),
         *_file_rules(definition, examples_by_label, words),
         *_sheet(definition, words),
         *_agreement(definition, words),
@@ -609,6 +609,13 @@ def _named(definition: TaskDefinition) -> tuple[str | None, dict[str, str], dict
     )
     names = _answers(definition) or next((value for value in others if isinstance(value, Mapping)), {})
     return key, dict(names), {label: text for label, text in given.items() if text.strip()}
+
+
+def _place_of_definitions(definition: TaskDefinition) -> str:
+    """The key of task_definition.yaml under which a person writes what counts as what."""
+    if key := _named(definition)[0]:
+        return f"task.{key}"
+    return "task.json_schema" if getattr(definition.task, "json_schema", None) else "description"
 
 
 def _input_row(definition: TaskDefinition) -> dict[str, Any]:
