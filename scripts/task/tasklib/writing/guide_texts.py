@@ -425,7 +425,8 @@ OF_TYPE = {
             "answer_form": "模型依出現的順序寫出實體與類型的 JSON 清單，位置由 `predict.py` 在原文裡找回來：",
             "parsing_open": ["必須正好有一個 JSON 清單，每一項有 `text` 與 `type`。",
                              "有任何一項缺了它們、或類型不是合法的答案，就整個無法解析。",
-                             "自己呼叫模型時，位置要自己從原文裡找：同樣的字出現不只一次時，`nth` 說是第幾次。"],
+                             "自己呼叫模型時，位置要自己從原文裡找：有 `nth` 時是這幾個字在全文第幾次出現（從 1 起），"
+                             "沒有時是前一個同樣的字之後的下一次。"],
         },
         "entity_sentiment": {
             "unit": "一列是一則文字與其中一個實體，判斷文字對「這個實體」的情感，不是整則文字的情感。",
@@ -487,8 +488,9 @@ OF_TYPE = {
             "parsing_open": ["There must be exactly one JSON list, whose items have `text` and `type`.",
                              "Where any item lacks one of them, or has a type that is no legal answer, nothing is "
                              "parsed.",
-                             "Who calls the model without `predict.py` has to find the places: of words that stand in "
-                             "the text more than once, `nth` says which."],
+                             "Who calls the model without `predict.py` has to find the places: with `nth` it is that "
+                             "occurrence of the words in the text, counted from 1; without, the next one behind the "
+                             "item before with the same words."],
         },
         "entity_sentiment": {
             "unit": "One row is one text and one entity in it. Judge the sentiment towards this entity, not that of "
