@@ -54,10 +54,11 @@ def make_task(folder: Path, task_type: str, base_model: str, n_rows: int) -> Tas
     task = Task(folder / task_type)
     if not (task.folder / "data" / "processed" / "manifest.json").is_file():
         answers = example_of(task_type) / "answers.yaml"
-        command = [sys.executable, str(BUNDLE / "scripts/create_task.py"), "--answers", str(answers), "--name", "bench"]
+        name = task_type.replace("_", "-")  # of its own: another worker creates tasks at the same time
+        command = [sys.executable, str(BUNDLE / "scripts/create_task.py"), "--answers", str(answers), "--name", name]
         command += ["--tasks-dir", str(folder), "--base-model", base_model, "--json"]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        (folder / "bench").rename(task.folder)
+        (folder / name).rename(task.folder)
         definition = yaml.safe_load((task.folder / "task_definition.yaml").read_text(encoding="utf-8"))
         definition["data"]["split"] = {**(definition["data"].get("split") or {}), **SPLIT}
         definition["evaluation"] |= {"must_beat": [], "n_few_shot": 0, "target": None}
