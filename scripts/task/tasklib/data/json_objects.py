@@ -29,28 +29,24 @@ def dumps(value: Any) -> str:
 def only_object(text: str) -> dict[str, Any] | None:
     """The one JSON object in a text, which may stand in a code fence or between words; None where there is none, more
     than one, or one that is torn: what is inside a torn object is not taken for the whole."""
-    said = text.rpartition("</think>")[2]
-    start = said.find("{")
-    if start < 0 or said.lstrip().startswith("<think>"):
-        return None
-    try:
-        value, end = _decode(said[start:])
-    except ValueError:
-        return None
-    return value if "{" not in said[start + end :] else None
+    return _only(text, "{")
 
 
 def only_array(text: str) -> list[Any] | None:
     """The one JSON array in a text, under the same rules as `only_object`."""
+    return _only(text, "[")
+
+
+def _only(text: str, bracket: str) -> Any:
     said = text.rpartition("</think>")[2]
-    start = said.find("[")
+    start = said.find(bracket)
     if start < 0 or said.lstrip().startswith("<think>"):
         return None
     try:
         value, end = _decode(said[start:])
     except ValueError:
         return None
-    return value if "[" not in said[start + end :] else None
+    return value if bracket not in said[start + end :] else None
 
 
 def _decode(text: str) -> tuple[Any, int]:

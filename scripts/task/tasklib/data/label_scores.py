@@ -91,6 +91,21 @@ def per_class(counts: np.ndarray, labels: Collection[str]) -> dict[str, dict[str
     return table(class_ratios(counts, labels), confusion(counts, labels).sum(-1), labels)
 
 
+def found(counts: np.ndarray, n_first: int, n_labels: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Right, gold and answered items of each label, each of shape (..., n_labels), of counts whose columns are
+    `n_first` others, then those three one after another."""
+    parts = np.asarray(counts, dtype=np.float64)[..., n_first:]
+    parts = parts.reshape(*parts.shape[:-1], 3, n_labels)
+    return parts[..., 0, :], parts[..., 1, :], parts[..., 2, :]
+
+
+def ratios_of_found(
+    right: np.ndarray, wanted: np.ndarray, said: np.ndarray
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Precision, recall and F1 of each label as (numerators, denominators)."""
+    return {"precision": (right, said), "recall": (right, wanted), "f1": (2 * right, wanted + said)}
+
+
 def table(
     ratios: dict[str, tuple[np.ndarray, np.ndarray]], support: np.ndarray, labels: Collection[str]
 ) -> dict[str, dict[str, float | None]]:

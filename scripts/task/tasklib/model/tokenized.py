@@ -54,7 +54,7 @@ def encode(tokenizer: Any, definition: TaskDefinition, config: RunConfig, rows: 
     distinct = list(dict.fromkeys(completions))
     ids_of = dict(zip(distinct, prompts.token_ids_of(tokenizer, distinct), strict=True))
     ends = [ids_of[completion] for completion in completions]
-    problems = _too_long(config, rows, [len(a) + len(b) for a, b in zip(starts, ends, strict=True)])
+    problems = _too_long(definition, config, rows, [len(a) + len(b) for a, b in zip(starts, ends, strict=True)])
     if rows and _is_generated(definition):
         problems += _answers_too_long(tokenizer, definition, config, rows, ends)
     if problems:
@@ -77,14 +77,18 @@ def _completions(tokenizer: Any, definition: TaskDefinition, rows: Sequence[dict
     return completions
 
 
-def _too_long(config: RunConfig, rows: Sequence[dict[str, Any]], lengths: Sequence[int]) -> list[Problem]:
-    limit = config.training.max_length
+def _too_long(
+    definition: TaskDefinition, config: RunConfig, rows: Sequence[dict[str, Any]], lengths: Sequence[int]
+) -> list[Problem]:
+    limit, shorter = config.training.max_length, "prompt.shorten to cut texts by a rule, "
+    if not definition.task_type.MAY_SHORTEN:
+        has_windows = "windows" in type(definition.task).model_fields
+        shorter = "task.windows to ask it in parts (a smaller max_chars), " if has_windows else ""
     return [
         Problem(
             code="too_long",
             message=f"{n_tokens} tokens with its answer, training.max_length is {limit}",
-            hint=f"set training.max_length to {max(lengths)} (more memory), prompt.shorten to cut texts by a rule, "
-            "or shorten the text in the raw data",
+            hint=f"set training.max_length to {max(lengths)} (more memory), {shorter}or shorten the text in the data",
             **_place(row),
         )
         for row, n_tokens in zip(rows, lengths, strict=True)

@@ -38,7 +38,7 @@ CONTRADICTION = (
 
 ENTITY_KEYS = ("entity", "aspect", "target", "term", "text", "value", "mention", "name")
 SENTIMENT_KEYS = ("sentiment", "polarity", "label", "tag")
-_N_HEAD = 5  # columns of the counts before those of the sentiments: rows, parsed, exact, entities found, entities
+_N_FIRST = 5  # columns of the counts before those of the sentiments: rows, parsed, exact, entities found, entities
 
 
 class Options(BaseModel):
@@ -289,14 +289,14 @@ def count(golds: Sequence[list[Pair]], predictions: Sequence[list[Pair] | None],
     and none is missing, entities that gold and answer share, entities of gold plus those of the answer; then for each
     sentiment the pairs that are right, those of gold, those of the answer."""
     place = {sentiment: number for number, sentiment in enumerate(options.sentiments)}
-    counts = np.zeros((len(golds), _N_HEAD + 3 * len(place)))
+    counts = np.zeros((len(golds), _N_FIRST + 3 * len(place)))
     for row, wanted, answered in zip(counts, golds, predictions, strict=True):
         right, said = {_key(pair) for pair in wanted}, {_key(pair) for pair in answered or []}
         entities, named = ({entity for entity, _ in pairs} for pairs in (right, said))
         is_parsed = answered is not None
-        row[:_N_HEAD] = 1, is_parsed, is_parsed and right == said, len(entities & named), len(entities) + len(named)
+        row[:_N_FIRST] = 1, is_parsed, is_parsed and right == said, len(entities & named), len(entities) + len(named)
         for number, pairs in enumerate((right & said, right, said)):
-            _add(row[_N_HEAD + number * len(place) :], pairs, place)
+            _add(row[_N_FIRST + number * len(place) :], pairs, place)
     return counts
 
 
@@ -307,10 +307,7 @@ def _add(columns: np.ndarray, pairs: Iterable[tuple[str, str]], place: Mapping[s
 
 def _of_sentiments(counts: np.ndarray, options: Options) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Right pairs, gold ones and answered ones, each of shape (..., S)."""
-    n_sentiments = len(options.sentiments)
-    parts = np.asarray(counts, dtype=np.float64)[..., _N_HEAD:]
-    parts = parts.reshape(*parts.shape[:-1], 3, n_sentiments)
-    return parts[..., 0, :], parts[..., 1, :], parts[..., 2, :]
+    return label_scores.found(counts, _N_FIRST, len(options.sentiments))
 
 
 def score_counts(counts: np.ndarray, options: Options) -> dict[str, np.ndarray]:
@@ -335,8 +332,7 @@ def score_counts(counts: np.ndarray, options: Options) -> dict[str, np.ndarray]:
 
 def class_ratios(counts: np.ndarray, options: Options) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Name -> (numerators, denominators), each of shape (..., S)."""
-    right, wanted, said = _of_sentiments(counts, options)
-    return {"precision": (right, said), "recall": (right, wanted), "f1": (2 * right, wanted + said)}
+    return label_scores.ratios_of_found(*_of_sentiments(counts, options))
 
 
 def per_class(counts: np.ndarray, options: Options) -> dict[str, dict[str, float | None]]:

@@ -387,9 +387,7 @@ def _row(wanted: dict[str, Any], given: dict[str, Any] | None, fields: list[str]
 
 def _of_fields(counts: np.ndarray, options: Options) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Right, gold and predicted leaves of each field, each of shape (..., F + 1), the last one all others."""
-    counts = np.asarray(counts, dtype=np.float64)
-    parts = counts[..., _N_FIRST:].reshape(*counts.shape[:-1], 3, len(options.json_schema["properties"]) + 1)
-    return parts[..., 0, :], parts[..., 1, :], parts[..., 2, :]
+    return label_scores.found(counts, _N_FIRST, len(options.json_schema["properties"]) + 1)
 
 
 def score_counts(counts: np.ndarray, options: Options) -> dict[str, np.ndarray]:
@@ -417,8 +415,7 @@ def score_counts(counts: np.ndarray, options: Options) -> dict[str, np.ndarray]:
 
 def class_ratios(counts: np.ndarray, options: Options) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Name -> (numerators, denominators), each of shape (..., F): the numbers of each top-level field."""
-    right, n_gold, n_predicted = (part[..., :-1] for part in _of_fields(counts, options))
-    return {"precision": (right, n_predicted), "recall": (right, n_gold), "f1": (2 * right, n_gold + n_predicted)}
+    return label_scores.ratios_of_found(*(part[..., :-1] for part in _of_fields(counts, options)))
 
 
 def per_class(counts: np.ndarray, options: Options) -> dict[str, dict[str, float | None]]:

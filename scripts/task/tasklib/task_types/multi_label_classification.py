@@ -266,9 +266,7 @@ def count(golds: Sequence[list[str]], predictions: Sequence[list[str] | None], o
 
 def _of_labels(counts: np.ndarray, options: Options) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Right, gold and predicted of each label, each of shape (..., L)."""
-    counts = np.asarray(counts, dtype=np.float64)
-    parts = counts[..., _N_FIRST:].reshape(*counts.shape[:-1], 3, len(options.labels))
-    return parts[..., 0, :], parts[..., 1, :], parts[..., 2, :]
+    return label_scores.found(counts, _N_FIRST, len(options.labels))
 
 
 def score_counts(counts: np.ndarray, options: Options) -> dict[str, np.ndarray]:
@@ -294,8 +292,7 @@ def score_counts(counts: np.ndarray, options: Options) -> dict[str, np.ndarray]:
 
 def class_ratios(counts: np.ndarray, options: Options) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Name -> (numerators, denominators), each of shape (..., L): the per-label numbers that get intervals."""
-    right, n_gold, n_predicted = _of_labels(counts, options)
-    return {"precision": (right, n_predicted), "recall": (right, n_gold), "f1": (2 * right, n_gold + n_predicted)}
+    return label_scores.ratios_of_found(*_of_labels(counts, options))
 
 
 def per_class(counts: np.ndarray, options: Options) -> dict[str, dict[str, float | None]]:

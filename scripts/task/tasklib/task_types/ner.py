@@ -493,9 +493,7 @@ def _credit(wanted: Sequence[Entity], said: Sequence[Entity]) -> float:
 
 def _of_types(counts: np.ndarray, options: Options) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Right entities, gold ones and answered ones, each of shape (..., T)."""
-    parts = np.asarray(counts, dtype=np.float64)[..., _N_FIRST:]
-    parts = parts.reshape(*parts.shape[:-1], 3, len(options.entity_types))
-    return parts[..., 0, :], parts[..., 1, :], parts[..., 2, :]
+    return label_scores.found(counts, _N_FIRST, len(options.entity_types))
 
 
 def score_counts(counts: np.ndarray, options: Options) -> dict[str, np.ndarray]:
@@ -521,8 +519,7 @@ def score_counts(counts: np.ndarray, options: Options) -> dict[str, np.ndarray]:
 
 def class_ratios(counts: np.ndarray, options: Options) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Name -> (numerators, denominators), each of shape (..., T)."""
-    right, wanted, said = _of_types(counts, options)
-    return {"precision": (right, said), "recall": (right, wanted), "f1": (2 * right, wanted + said)}
+    return label_scores.ratios_of_found(*_of_types(counts, options))
 
 
 def per_class(counts: np.ndarray, options: Options) -> dict[str, dict[str, float | None]]:
