@@ -69,13 +69,19 @@ def validate(args: argparse.Namespace) -> Summary:
         "warnings": data.findings.warnings,
         "counts": counts,
         "totals": data.findings.totals,
-        "metrics": {"labels": dict(data.label_counts()), **data_report.interval(definition, data)},
+        "metrics": _labels(data) | data_report.interval(definition, data),
     }
     hint = _fix(args, paths, definition, outputs) or _decide(args, paths, definition, data, outputs)
     if data.findings.errors:
         after = _after_errors(data.findings.errors)
         raise TaskError(cli.ExitCode.DATA, data.findings.errors, **report, outputs=outputs, next=hint or after)
     return Summary.of("validate", **report, outputs=outputs, next=hint or "uv run python scripts/02_convert_format.py")
+
+
+def _labels(data) -> dict[str, dict[str, int]]:
+    """How many rows each label has, where the rows have labels."""
+    counts = dict(data.label_counts())
+    return {"labels": counts} if counts else {}
 
 
 def _add_near_duplicates(paths, definition, data, threshold: float) -> None:
