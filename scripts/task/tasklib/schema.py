@@ -483,7 +483,9 @@ def require_trainable(definition: TaskDefinition, config: RunConfig, *, has_vali
         hint = _legal(config.method, definition.task_type.METHODS)
         refuse("illegal_value", f"task type {definition.task.type} has no method {config.method}", "method", hint)
     if is_paired and not has_pairs and config.preference_data is None:
-        message, hint = f"method {config.method} learns from pairs of answers", "make them: scripts/make_preferences.py"
+        message = f"method {config.method} learns from pairs of answers"
+        hint = "train this config with method: sft first, make pairs of that run (scripts/make_preferences.py); then "
+        hint += "write a second config with method, start_from and preference_data"
         refuse("missing_key", message, "preference_data", hint)
     if config.preference_data is not None and (not is_paired or has_pairs):
         why = "the rows of this task are pairs already" if is_paired else "method sft learns from the task's own rows"
