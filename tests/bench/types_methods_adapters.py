@@ -7,13 +7,15 @@
 The rows are those of templates/examples/ (one example for each type), `--rows` of them. DPO goes on from the SFT run of
 the same adapter; pairs are those that make_preferences.py makes of that run's answers to its training rows, and ORPO
 learns the same pairs from the base model. A score of so few rows and steps says that the way goes through to its end,
-not how good a method is. Cells that are done are kept: the same command goes on where it stopped. `--worker 0/2` and
+not how good a method is. Cells that are done are kept: the same command goes on where it stopped, and
+tries again what failed. `--worker 0/2` and
 `--worker 1/2` share the types between two processes; `--table` collects results/types_methods_adapters.json.
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
 import datetime
 import json
 import random
@@ -85,7 +87,8 @@ def run_cell(task: Task, module: Any, method: str, adapter: str) -> dict[str, An
     baseline = yaml.safe_load((task.folder / "configs/baseline.yaml").read_text(encoding="utf-8"))
     spec = {"type": adapter} if adapter == "full" else {"type": adapter, "r": 8, "autocast_adapter_dtype": False}
     rate = RATES[method] / (10 if adapter == "full" else 1)
-    training = {"num_train_epochs": 1, "learning_rate": rate, "per_device_train_batch_size": 8, "logging_steps": 1}
+    training = {"num_train_epochs": 1, "learning_rate": rate, "logging_steps": 1}
+    training |= {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2}  # pairs are two texts a row
     training |= {"max_length": baseline["training"]["max_length"], "seed": 42, "save_strategy": "no"}
     sections: dict[str, Any] = {"method": method, "adapter": spec, "training": training}
     if method != "sft" and "chosen" not in module.FIELDS:
@@ -128,10 +131,12 @@ def bench(folder: Path, types: list[str], base_model: str, n_rows: int) -> None:
         cells = read_json(done) if done.is_file() else {}
         for adapter in ADAPTERS:
             for method in schema.METHODS:
-                if method not in module.METHODS or f"{method}-{adapter}" in cells:
+                if method not in module.METHODS or "score" in cells.get(f"{method}-{adapter}", {}):
                     continue
                 cells[f"{method}-{adapter}"] = run_cell(task, module, method, adapter)
                 write_json(done, cells)
+                if sys.platform == "linux":  # glibc keeps what a cell freed, and the memory check counts it
+                    ctypes.CDLL("libc.so.6").malloc_trim(0)
                 print(task_type, method, adapter, cells[f"{method}-{adapter}"], file=sys.stderr, flush=True)
 
 
