@@ -260,12 +260,13 @@ NOT_TOGETHER = {
 }
 
 
+@pytest.mark.parametrize("stage", [["03_train.py"], ["04_evaluate.py", "--baselines-only"]])
 @pytest.mark.parametrize("case", NOT_TOGETHER)
-def test_what_does_not_go_together_is_refused_by_its_key(task, case):
+def test_what_does_not_go_together_is_refused_by_its_key_before_time_is_spent(task, case, stage):
     sections, field = NOT_TOGETHER[case]
     if sections["method"] == "orpo":
         sections = sections | {"preference_data": write_pairs(task)}
-    outcome = task.run("03_train.py", "--config", task.write_config("refused", **sections))
+    outcome = task.run(*stage, "--config", task.write_config("refused", **sections))
     assert outcome.code == 2 and field in [error["field"] for error in outcome.summary["errors"]]
 
 

@@ -86,6 +86,8 @@ def evaluate(args: argparse.Namespace) -> Summary:
     config_file = config_path(paths, args.config)
     config = schema.load_config(config_file, args.overrides, args.config)
     schema.answer_schema(definition, config)  # raises where answers cannot be constrained
+    if args.baselines_only:  # they come before the training: what it would refuse is said before time is spent
+        schema.require_trainable(definition, config, has_validation=True)
     data = evaluation.Rows(
         args.split,
         conversion.load_split(paths, args.split)[: args.limit],

@@ -239,14 +239,16 @@ def _warnings_before(url: str, rows: list[Any]) -> list[Problem]:
 
 
 def _warnings_after(refused: list[Problem], n_unparsable: int, dropped: set[str]) -> list[Problem]:
+    from tasklib.answering import endpoint
+
     warnings = list(refused)
     if n_unparsable:
         message = f"{n_unparsable} answers name no label, or more than one: their proposals are empty"
         hint = "label these rows by hand; a model that thinks at length first needs more --max-tokens"
         warnings.append(Problem(code="unparsable", message=message, hint=hint))
     for name in sorted(dropped):
-        message, hint = f"the endpoint refused {name}: left out", "proposals may differ from run to run"
-        warnings.append(Problem(code="parameter_refused", message=message, field=name, hint=hint))
+        message = f"the endpoint refused {name}: left out"
+        warnings.append(Problem(code="parameter_refused", message=message, field=name, hint=endpoint.WITHOUT[name]))
     return warnings
 
 

@@ -77,6 +77,13 @@ class Reply:
     prompt_tokens: int | None
 
 
+WITHOUT = {  # what it means that a server does not take a parameter
+    "temperature": "answers may differ from run to run",
+    "max_tokens": "answers end where the server ends them",
+    "response_format": "answers are not forced to follow the schema",
+}
+
+
 class Client:
     """One model at one endpoint. `dropped` names the optional parameters that the server refused. With a `schema` the
     server is asked for answers that follow it.

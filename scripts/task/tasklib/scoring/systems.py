@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from tasklib import progress
-from tasklib.answering import backends, inference, pieces
+from tasklib.answering import backends, endpoint, inference, pieces
 from tasklib.answering.inference import Answer, Answers, Conversation
 from tasklib.data import conversion
 from tasklib.exit_codes import ExitCode
@@ -364,7 +364,7 @@ def served(paths: TaskPaths, definition: TaskDefinition, config: RunConfig, data
     if definition.evaluation.decoding != "generate":
         notes.append("answered under generate: not to be compared with results under score, and not judged by the gate")
     dropped = sorted(system.client.dropped) if system.client else []
-    notes += [f"the endpoint refused {name}: left out, answers may differ from run to run" for name in dropped]
+    notes += [f"the endpoint refused {name}: left out, {endpoint.WITHOUT[name]}" for name in dropped]
     return _scored(definition, data, asked, found, about, shortened, notes)
 
 
