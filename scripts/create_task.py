@@ -76,7 +76,9 @@ def build_parser() -> cli.Parser:
     add(
         "--answers",
         type=Path,
-        help="YAML: a partial task_definition.yaml; `baseline:` in it goes into configs/baseline.yaml",
+        help="YAML: a partial task_definition.yaml; `baseline:` in it goes into configs/baseline.yaml; a file in "
+        "data.files may have the steps `explode` (a row for each item of a list), `melt` (a row for each of several "
+        "columns) and `collect` (one row of several)",
     )
     add("--name", help="name of the task: a-z, 0-9 and hyphens")
     add("--description", help="one sentence about the task")

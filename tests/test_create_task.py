@@ -706,6 +706,30 @@ def test_columns_of_any_role_are_named_by_fields(work):
     assert definition.data.fields == {"text": "內文", "entity": "對象", "sentiment": "看法"}
 
 
+def test_the_answers_that_a_wide_table_is_told_of_make_the_task(work):
+    """Cells of O and X: the hint spells out the step, and taken as it stands it works."""
+    lines = [f"第{n}次來，餐點好吃但要等很久,{'OX'[n % 2]},{'OX'[n // 2 % 2]},{'OX'[n // 3 % 2]}" for n in range(40)]
+    write(work / "w.csv", "評論,口味,服務,價格\n" + "\n".join(lines) + "\n")
+    (problem,) = refused(create(work, "--name", "aspects", "--data", "w.csv"))
+    answers_file(work, problem["hint"].partition("--answers: ")[2].replace("FILE", "w.csv"))
+    definition = definition_of(created(work, "--name", "aspects", "--answers", "answers.yaml"))
+    (file,) = definition.data.files["all"]
+    assert definition.task.type == "entity_sentiment" and file.melt.columns == ["口味", "服務", "價格"]
+    assert {*definition.task.sentiments} == {"O", "X"}
+
+
+def test_the_help_names_the_steps_that_make_rows():
+    text = create_task.build_parser().format_help()
+    assert all(f"`{step}`" in text for step in ("explode", "melt", "collect"))
+
+
+def test_labels_of_the_command_line_leave_the_type_that_the_cells_show(work):
+    rows = [f"第{n}則新聞的標題寫在這裡,{('政治、經濟', '經濟', '體育、政治', '體育')[n % 4]}" for n in range(40)]
+    write(work / "a.csv", "標題,分類\n" + "\n".join(rows) + "\n")
+    task = definition_of(created(work, "--name", "x", "--data", "a.csv", "--labels", "政治,經濟,體育")).task
+    assert task.type == "multi_label_classification" and {*task.labels} == {"政治", "經濟", "體育"}
+
+
 def test_text_field_and_label_field_name_the_roles_of_the_type(work):
     rows = [{"言": f"第{n}個理由", "於": ("核電", "公投")[n % 2], "側": ("支持", "反對")[n % 2]} for n in range(30)]
     write(work / "a.jsonl", jsonl(*rows))

@@ -66,6 +66,19 @@ def test_what_is_wrong_with_an_object_is_told_with_its_path_and_what_is_legal(ou
     assert message in faults[0].message
 
 
+@pytest.mark.parametrize("output", [[{"name": None, "tags": []}], '[{"name": null, "tags": []}]'])
+def test_a_list_is_told_how_to_become_an_object_and_never_to_be_written_as_a_string(output):
+    record, (fault,) = read(output)
+    assert record is None and "a list of 1" in fault.message and "not an object" in fault.message
+    assert "remove the brackets" in fault.hint and '{"items": [' in fault.hint and "string" not in fault.hint
+
+
+@pytest.mark.parametrize("output", [3, True, 2.5])
+def test_a_number_is_told_to_be_an_object(output):
+    record, (fault,) = read(output)
+    assert record is None and fault.code == "wrong_type" and "one JSON object" in fault.hint
+
+
 def test_every_violation_of_a_row_comes_at_once():
     _, faults = read({"name": 1, "tags": "x", "n": "y", "more": 0})
     assert len(faults) == 4

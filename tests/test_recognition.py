@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from creation import fitting, inventory, json_schema, proposal, reading, recognition, rendering, sources
 from creation.recognition import View
 from creation.sources import Source
-from task_folder import jsonl, write
+from task_folder import BUNDLE, jsonl, write
 from tasklib import schema, task_types
 from tasklib.documents import parse_yaml
 from tasklib.reading.formats import file_format
@@ -492,7 +492,7 @@ def test_every_value_fulfils_the_schema_that_was_taken_from_it(found):
 def test_lengths_of_the_config_follow_the_longest_answer(tmp_path):
     found = propose(tmp_path, rows(lambda k: {"prompt": f"第{k}題？", "response": "很長的回答" * (k + 1)}))
     config = rendering.config_of({}, None, found.type, found.sizes)
-    assert found.sizes.answer == 750 and config["generation"]["max_new_tokens"] == 752
+    assert found.sizes.answer == 750 and config["generation"]["max_new_tokens"] == 848
     assert config["training"]["max_length"] == 896
     own = rendering.config_of({"generation": {"max_new_tokens": 32}, "method": "orpo"}, None, found.type, found.sizes)
     assert own["generation"]["max_new_tokens"] == 32 and own["training"]["learning_rate"] == 8e-6
@@ -548,3 +548,211 @@ def test_the_yaml_of_a_schema_reads_back_as_it_was(tmp_path):
     found = propose(tmp_path, FORMS["objects"][0])
     text = rendering._yaml({"task": found.task})
     assert parse_yaml(text, "x.yaml").data["task"]["json_schema"] == found.task["json_schema"]
+
+
+# What a fresh user's files hold.
+
+QUESTION_TEXT, REPLY_TEXT = "第{}件商品怎麼退貨？", "您好，第{}件商品在七天內都可以退，請保留完整包裝並於會員中心申請。"
+
+
+@pytest.mark.parametrize(
+    ("prompt", "response"),
+    [
+        ("問題", "回覆"),
+        ("客服問題", "回覆"),
+        ("提問", "答案"),
+        ("問題內容", "回覆內容"),
+        ("指令", "輸出"),
+        ("question", "reply"),
+        ("customerQuestion", "agent_answer"),
+        ("input", "output"),
+        ("留言", "客服回覆"),
+        ("問題", "處理說明"),
+    ],
+)
+@pytest.mark.parametrize("turned", [False, True])
+def test_names_say_which_text_answers_the_other_whatever_their_order_and_lengths(tmp_path, prompt, response, turned):
+    def row(k):
+        pairs = [(prompt, QUESTION_TEXT.format(k)), (response, REPLY_TEXT.format(k) * 2)]
+        return dict(reversed(pairs) if turned else pairs)
+
+    found = propose(tmp_path, table(rows(row)), "a.csv")
+    assert found.problems == [] and found.type == "generation"
+    assert found.fields == {"prompt": prompt, "response": response}
+    (warning,) = [warning for warning in found.warnings if warning.code == "which_answers"]
+    assert f"--fields prompt={response},response={prompt}" in warning.hint
+    given_fields = {"prompt": response, "response": prompt}
+    said = propose(tmp_path, table(rows(row)), "a.csv", fields=given_fields)
+    assert said.fields == given_fields and "which_answers" not in {warning.code for warning in said.warnings}
+
+
+@pytest.mark.parametrize("names", [("新聞標題", "新聞內文"), ("title", "article"), ("摘要", "原文")])
+def test_a_text_and_its_summary_are_known_by_the_ends_of_their_names(tmp_path, names):
+    short, long = names
+    found = propose(tmp_path, table(rows(lambda k: {short: f"第{k}季營收", long: REPLY_TEXT.format(k) * 2})), "a.csv")
+    assert found.fields == {"document": long, "summary": short}
+    (warning,) = [warning for warning in found.warnings if warning.code == "which_answers"]
+    assert f"--fields prompt={short},response={long}" in warning.hint
+
+
+def test_two_texts_of_which_one_is_short_are_told_how_to_be_a_question_and_its_answer(tmp_path):
+    found = propose(tmp_path, table(rows(lambda k: {"甲": f"第{k}件", "乙": REPLY_TEXT.format(k)})), "a.csv")
+    assert "--fields prompt=甲,response=乙" in found.problems[0].hint
+
+
+ASPECTS = ("口味", "服務", "價格")
+
+
+def aspects(good, bad, empty, n=N):
+    """A wide table: each row speaks of two aspects."""
+
+    def row(k):
+        likes = [k // (place + 1) % 2 for place in range(len(ASPECTS))]
+        cells = {name: (good, bad)[likes[place]] if (k + place) % 3 else empty for place, name in enumerate(ASPECTS)}
+        return {"評論內容": f"第{k}次來，餐點好吃但是要等很久。", **cells}
+
+    return [row(k) for k in range(n)]
+
+
+@pytest.mark.parametrize(
+    ("good", "bad", "empty"),
+    [("正", "負", ""), ("正", "負", "無"), ("正", "負", "未提及"), ("正面", "負面", ""), ("positive", "negative", ""),
+     ("1", "-1", "-2")],
+)  # fmt: skip
+def test_a_column_for_each_aspect_is_melted_whatever_its_words(tmp_path, good, bad, empty):
+    found = propose(tmp_path, table(aspects(good, bad, empty)), "a.csv")
+    assert found.problems == [] and found.type == "entity_sentiment"
+    assert found.file == {
+        "melt": {"columns": [*ASPECTS], "entity": "aspect", "value": "polarity", "drop": [empty]},
+    }
+    assert {*found.counts} == {good, bad} and sum(found.counts.values()) == 2 * N
+
+
+def test_a_stray_cell_of_a_wide_table_is_no_sentiment_and_named_with_its_line(tmp_path):
+    content = aspects("正", "負", "")
+    content[4]["口味"] = "?"
+    found = propose(tmp_path, table(content), "a.csv")
+    assert found.type == "entity_sentiment" and found.problems == [] and {*found.labels} == {"正", "負"}
+    (warning,) = [warning for warning in found.warnings if warning.code == "stray_cells"]
+    assert warning.line == 6 and "a.csv:6 '?'" in warning.message
+
+
+def test_a_wide_table_of_other_words_is_told_of_melt_and_melted_when_the_type_is_given(tmp_path):
+    content = table(aspects("O", "X", ""))
+    found = propose(tmp_path, content, "a.csv")
+    (problem,) = found.problems
+    assert problem.code == "ambiguous_column" and "--type entity_sentiment" in problem.hint and "`melt`" in problem.hint
+    asked = propose(tmp_path, content, "a.csv", type="entity_sentiment")
+    assert asked.problems == [] and asked.file["melt"]["columns"] == [*ASPECTS] and {*asked.counts} == {"O", "X"}
+    (problem,) = propose(tmp_path, table(rows(of_two)), "a.csv", type="entity_sentiment").problems
+    assert "`melt`" in problem.hint and "melt: {" in problem.hint
+
+
+def of_two(k):
+    return {"標題": f"第{k}季營收公布，市場關注", "類別": ("財經", "政治")[k % 2]}
+
+
+JOINED = {"text": "標題", "labels": "分類"}
+
+
+def several(k):
+    return {"標題": f"第{k}則新聞的標題寫在這裡", "分類": ("政治、經濟", "經濟", "體育、政治", "體育", "政治")[k % 5]}
+
+
+@pytest.mark.parametrize("answers", [{}, {"labels": ["政治", "經濟", "體育"]}, {"type": "multi_label_classification"}])
+def test_a_cell_with_another_separator_is_named_with_its_line_and_how_to_write_it(tmp_path, answers):
+    content = rows(several)
+    content[3]["分類"] = "政治,經濟"
+    found = propose(tmp_path, table(content), "a.csv", **answers)
+    (problem,) = found.problems
+    assert problem.code == "mixed_separators" and problem.line == 5 and "a.csv:5 '政治,經濟'" in problem.message
+    assert "'、'" in problem.message and "','" in problem.message and "'政治、經濟'" in problem.hint
+    assert "--type" not in problem.hint and {*found.counts} == {"政治", "經濟", "體育"}
+
+
+def test_a_label_with_a_separator_in_it_is_taken_when_it_is_listed(tmp_path):
+    content = rows(several)
+    content[3]["分類"] = "政治,經濟"
+    found = propose(tmp_path, table(content), "a.csv", labels=["政治", "經濟", "體育", "政治,經濟"])
+    assert found.problems == [] and found.counts["政治,經濟"] == 1
+
+
+@pytest.mark.parametrize(
+    "labels", [["政治", "經濟", "體育"], {"政治": "politics", "經濟": "economy", "體育": "sports"}]
+)
+def test_labels_that_are_given_do_not_change_the_type_that_the_cells_show(tmp_path, labels):
+    found = propose(tmp_path, table(rows(several)), "a.csv", labels=labels)
+    assert found.type == "multi_label_classification" and found.fields == JOINED and found.problems == []
+    assert found.options["separator"] == "、"
+    one = propose(tmp_path, table(rows(several)), "a.csv", labels=labels, type="classification")
+    assert one.type == "classification"
+
+
+def test_lists_where_objects_are_meant_are_told_how_to_become_objects(tmp_path):
+    found = propose(tmp_path, [{**order(k), "output": [order(k)["output"]]} for k in range(N)], type="extraction",
+                    fields=same("text", "output"))  # fmt: skip
+    (problem,) = found.problems
+    assert problem.code == "no_readable_row" and "lists" in problem.message and "array below a key" in problem.hint
+
+
+# The room for answers.
+
+
+@pytest.fixture(scope="module")
+def n_tokens():
+    """Tokens of an answer and of its end, by SmolLM2's tokenizer, which needs more for Chinese than others."""
+    from tokenizers import Tokenizer
+
+    from tasklib.model import builtin
+
+    tokenizer = Tokenizer.from_file(str(builtin.folder("builtin:smollm2-135m") / "tokenizer.json"))
+    return lambda text: len(tokenizer.encode(text, add_special_tokens=False).ids) + 1
+
+
+def room_for(text):
+    sizes = fitting.Sizes(0, fitting.estimated_tokens(text))
+    return rendering.config_of({}, None, None, sizes)["generation"]["max_new_tokens"]
+
+
+@pytest.mark.parametrize("name", task_types.names())
+def test_every_example_answer_of_a_type_has_room(n_tokens, name):
+    module = task_types.load(name)
+    for record in module.EXAMPLES:
+        answer = module.answer(record, module.EXAMPLE_OPTIONS)
+        assert n_tokens(answer) <= room_for(answer), answer
+
+
+def answers_of_file(path):
+    """The answers of an example's rows, as they stand in the file."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    if path.suffix == ".csv":
+        yield from (cell for row in csv.reader(lines) for cell in row)
+        return
+    for line in lines:
+        for value in json.loads(line).values():
+            yield value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+EXAMPLE_FILES = sorted(p for p in (BUNDLE / "templates" / "examples").glob("*/*") if p.suffix in (".csv", ".jsonl"))
+
+
+@pytest.mark.parametrize("path", EXAMPLE_FILES, ids=lambda path: path.parent.name)
+def test_every_text_of_the_examples_has_room(n_tokens, path):
+    for text in answers_of_file(path):
+        assert n_tokens(text) <= room_for(text), text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"發票號碼":"XY34285249","日期":"2024-12-12","總金額":90598,"賣方":"統一超商","備註":"含稅"}',
+        '{"發票號碼":"CD94119933","日期":"2024-08-02","總金額":"NT$90,598","賣方":"中華電信","備註":"含稅"}',
+        "2026-07-03 14:05:59 / 0912-345-678 / $1,234,567.89",
+        "🚀😀👍🏽👨‍👩‍👧",
+        "鬱龜齉龘靐麤籲",
+        "Thank you for your order; it ships within two days.",
+    ],
+)
+def test_digits_marks_of_json_emoji_and_rare_characters_have_room(n_tokens, text):
+    assert n_tokens(text) <= room_for(text)
+    assert n_tokens(text * 4) <= room_for(text * 4)

@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 MAX_LENGTH = 4096  # tokens of a row: the most that a config begins with
 GOOD = 0.9  # share of readable rows from which the usual options are taken without trying others
 # Tokens of a character, generously: SmolLM2's tokenizer, made for English, needs 2.1 for a Chinese one on average, and
-# 2.5 in some texts; English has 0.26, with formulas and numbers up to 0.6.
-TOKENS_OF_HAN, TOKENS_OF_OTHER = 2.5, 0.6
+# 2.5 in some texts; English has 0.26, with formulas up to 0.6. Many tokenizers make a token of each digit, and some of
+# each mark of JSON; what lies beyond U+FFFF (emoji) is up to four bytes, each a token at worst.
+TOKENS_OF_HAN, TOKENS_OF_LETTER, TOKENS_OF_MARK, TOKENS_OF_RARE = 2.5, 0.6, 1, 4
 # Options that are tried in this order: what a form leaves open and only the rows can tell.
 VARIANTS: dict[str, list[dict[str, Any]]] = {
     "offsets": [
@@ -52,8 +53,14 @@ class Sizes(NamedTuple):
 
 
 def estimated_tokens(text: str) -> int:
-    n_han = sum("\u2e80" <= char <= "\u9fff" or "\uac00" <= char <= "\ud7af" or char > "\uff00" for char in text)
-    return math.ceil(n_han * TOKENS_OF_HAN + (len(text) - n_han) * TOKENS_OF_OTHER)
+    n_rare = sum(char > "\uffff" for char in text)
+    n_han = (
+        sum("\u2e80" <= char <= "\u9fff" or "\uac00" <= char <= "\ud7af" or char > "\uff00" for char in text) - n_rare
+    )
+    n_marks = sum(char.isascii() and not (char.isalpha() or char == " ") for char in text)
+    n_letters = len(text) - n_rare - n_han - n_marks
+    each = (n_han, TOKENS_OF_HAN), (n_letters, TOKENS_OF_LETTER), (n_marks, TOKENS_OF_MARK), (n_rare, TOKENS_OF_RARE)
+    return math.ceil(sum(n * tokens for n, tokens in each))
 
 
 def fit(proposal: Proposal, given: Mapping[str, Any], *, tell: bool) -> None:
@@ -189,7 +196,16 @@ def _sides(proposal: Proposal, rows: Sequence[Mapping[str, Any]]) -> None:
 def _schema(proposal: Proposal, rows: Sequence[Mapping[str, Any]]) -> None:
     """The schema of the objects, taken from the rows looked at."""
     objects = [recognition.as_json(values.get("output")) for values in rows]
+    n_lists = sum(isinstance(value, list) for value in objects)
     objects = [value for value in objects if isinstance(value, dict)]
+    if n_lists and not objects:
+        message = (
+            f"column {proposal.fields['output']!r} holds lists, {n_lists} of {len(rows)} rows looked at, and no object"
+        )
+        hint = task_types.load("extraction").LIST_HINT
+        proposal.problems.append(
+            Problem(code="no_readable_row", message=message, field="data.fields.output", hint=hint)
+        )
     if not objects:
         return
     proposal.options["json_schema"] = json_schema.infer(objects)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 from creation.recognition import INLINE, ITEM_LABELS, ITEM_SENTIMENTS, as_json
@@ -21,6 +22,15 @@ def over(sources: Sequence[Source], role: str, column: str, separator: str | Non
             if type(item) is Row and (value := item.values.get(column)) is not None:
                 counts.update(labels_of(role, value, separator))
     return counts
+
+
+def rows_of(
+    sources: Sequence[Source], role: str, column: str, separator: str | None, labels: AbstractSet[str]
+) -> list[tuple[Row, str]]:
+    """The rows that have one of `labels`, each with it."""
+    rows = (item for source in sources for item in source.rows() if type(item) is Row)
+    each = ((row, label) for row in rows for label in labels_of(role, row.values.get(column), separator))
+    return [(row, label) for row, label in each if label in labels]
 
 
 def labels_of(role: str, value: Any, separator: str | None = None) -> Iterable[str]:

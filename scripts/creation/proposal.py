@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from creation import columns, fitting, inventory, labels, recognition, shapes, text_and_label
@@ -239,12 +243,10 @@ def _table(
     text, label = (table.columns[proposal.fields[role]] for role in ("text", "label"))
     found = labels.propose(label, given.get("labels"), names or _class_names(proposal.sources, label.name, class_names))
     if SEVERAL in wanted or not given.get("type"):
-        mark = inventory.separator_of(list(label.counts)) if found.problems else None
-        if (
-            mark
-            and SEVERAL in task_types.names()
-            and {p.code for p in found.problems} <= {"several_labels", "too_many_labels"}
-        ):
+        wrong = {p.code for p in found.problems} or {p.code for p in found.warnings} & {"labels_not_given"}
+        of_joined = wrong and wrong <= {"several_labels", "too_many_labels", "labels_unknown", "labels_not_given"}
+        mark = _separator(label) if of_joined else None
+        if mark and (not given.get("labels") or _are_joined(label, mark, given["labels"])):
             _start_again(proposal)
             chosen = {"text": text.name, "labels": label.name}
             why = f"cells of column {label.name!r} hold several labels, separated by {mark!r}"
@@ -255,6 +257,19 @@ def _table(
     _no_texts(proposal, text)
     _split_columns(proposal, table, label.name)
     _speak(proposal, [row.get(text.name) for row in table.rows], given.get("language"))
+
+
+def _separator(column: Column) -> str | None:
+    """What stands between labels: seen in the different cells, or where these are few in how often they come."""
+    often = [value for value, n in column.counts.items() for _ in range(min(n, 20))]
+    return inventory.separator_of(list(column.counts)) or inventory.separator_of(often)
+
+
+def _are_joined(column: Column, mark: str, wanted: Any) -> bool:
+    """Whether a cell holds several of the labels given, which are no cell of their own."""
+    legal = {*map(str, wanted)}
+    joined = (cell for cell in column.counts if mark in cell and cell not in legal)
+    return any({part.strip() for part in cell.split(mark)} <= legal for cell in joined)
 
 
 def _as_wanted(
@@ -281,16 +296,18 @@ def _as_wanted(
         listed = ", ".join(list(table.columns)[:20])
         message = f"no columns that a task of type {' or '.join(wanted)} needs ({forms}) are recognised among {listed}"
         hint = f"say which: --fields {_example(wanted[0])}"
+        if "entity_sentiment" in wanted:
+            hint += f"; a column for each aspect: {recognition.melt_hint(None)}"
         proposal.problems.append(Problem(code="missing_column", message=message, field="data.fields", hint=hint))
 
 
 def _plain_readings(view: View, table: Table) -> list[Reading]:
     """What a table may be beside a classification."""
     prose = [c.name for c in table.columns.values() if c.types == {"text"} and c.is_varied]
-    found = [recognition.answered(view, prose, by_name=False)]
+    found = [recognition.answered(view, prose, by_name=False), recognition.wide(view, sure=False)]
     text = view.text()
     for column in table.columns.values():
-        if column.name != text and text and (mark := inventory.separator_of(list(column.counts))):
+        if column.name != text and text and (mark := _separator(column)):
             why = f"cells of column {column.name!r} hold several labels, separated by {mark!r}"
             found.append(Reading(SEVERAL, {"text": text, "labels": column.name}, why, {"separator": mark}))
     return [reading for reading in found if reading]
@@ -351,6 +368,7 @@ def _read_as(
     proposal.fields = {role: reading.fields[role] for role in order if role in reading.fields}
     proposal.why["type"] = reading.why
     _other_readings(proposal, reading)
+    _which_answers(proposal, {*(given.get("fields") or {})})
     if not _require_everywhere(proposal, table):
         return
     _speak(proposal, _texts_of(proposal, table), given.get("language"))
@@ -400,6 +418,21 @@ def _other_readings(proposal: Proposal, reading: Reading) -> None:
         )
 
 
+def _which_answers(proposal: Proposal, given: AbstractSet[str]) -> None:
+    """Two columns of texts, one of which answers the other: how to say it otherwise."""
+    fields = proposal.fields
+    roles = next((pair for pair in (("prompt", "response"), ("document", "summary")) if {*pair} <= {*fields}), None)
+    if roles is None or {*roles} <= given or all(columns.plain_name(fields[role]) == role for role in roles):
+        return
+    first, second = (fields[role] for role in roles)
+    message = f"{roles[0]} is column {first!r}, {roles[1]} column {second!r}: {proposal.why['type']}"
+    a, b = (name if re.fullmatch(r"[\w.-]+", name) else shlex.quote(name) for name in (first, second))
+    hint = f"if {first!r} answers {second!r}: --fields prompt={b},response={a}"
+    if roles[0] == "document":
+        hint += f"; if {second!r} answers {first!r}: --fields prompt={a},response={b}"
+    proposal.warnings.append(Problem(code="which_answers", message=message, field="data.fields", hint=hint))
+
+
 def _texts_of(proposal: Proposal, table: Table) -> list[str]:
     """What the first column holds, all strings of a cell in one."""
     column = next(iter(proposal.fields.values()))
@@ -439,9 +472,59 @@ def _inventory(
         message = f"the numbers are taken as a scale: {', '.join(f'{n} is {word}' for n, word in words.items())}"
         hint = f"if they mean something else: --labels={','.join(f'{n}=…' for n in words)}"
         proposal.warnings.append(Problem(code="labels_from_scale", message=message, field=f"task.{option}", hint=hint))
+    if "melt" in proposal.file and not wanted:
+        _leave_out_stray(proposal, column, role)
+    if role == "labels" and isinstance(separator, str):
+        _other_separators(proposal, column, separator, wanted)
     found = labels.propose(column, wanted, named, **about)
     found.answers = found.answers or proposal.labels
     _take_labels(proposal, found)
+
+
+def _leave_out_stray(proposal: Proposal, column: Column, role: str) -> None:
+    """Cells of a wide table that are no polarity, beside many that are: `?` is no sentiment of its own."""
+    known = {value for value in column.counts if recognition.is_polarity(value) or value in recognition.SCALE}
+    stray = {value for value in {*column.counts} - known if column.counts[value] <= 0.02 * column.n_filled}
+    if len(known) < 2 or not stray:
+        return
+    for value in stray:
+        column.counts.pop(value)
+    rows = inventory.rows_of(proposal.sources, role, column.name, None, stray)
+    message = f"no polarity, and no sentiment of the task: {_places(rows)}"
+    hint = "correct or empty these cells in a copy of the file, and create the task from it: 01_validate_data.py "
+    hint += "refuses them; if they are sentiments: list all with --labels"
+    place = {"file": rows[0][0].file, "line": rows[0][0].line}
+    proposal.warnings.append(Problem(code="stray_cells", message=message, field="task.sentiments", hint=hint, **place))
+
+
+def _other_separators(proposal: Proposal, column: Column, separator: str, wanted: Any) -> None:
+    """Cells that hold several labels as well, with another separator between them than the rest has."""
+    listed = {*map(str, wanted)} if isinstance(wanted, list | dict) else set()
+    mended = {}  # what stands there -> the mark in it, and what should stand there
+    for value in {*column.counts} - listed:
+        for mark in (mark for mark in inventory.SEPARATORS if mark in value):
+            parts = [part.strip() for part in value.split(mark)]
+            if {*parts} <= (listed or {*column.counts}):
+                mended[value] = mark, separator.join(parts)
+    if not mended:
+        return
+    rows = inventory.rows_of(proposal.sources, "labels", column.name, separator, {*mended})
+    value = rows[0][1]
+    marks = " and ".join(sorted({repr(mark) for mark, _ in mended.values()}))
+    message = f"labels are separated by {separator!r}, and in {len(rows)} rows by {marks}: {_places(rows)}"
+    hint = f"write {mended[value][1]!r} instead of {value!r} in a copy of the file, and create the task from it; if "
+    hint += "it is one label of its own, list all labels with --labels"
+    place = {"file": rows[0][0].file, "line": rows[0][0].line}
+    problem = Problem(code="mixed_separators", message=message, field="task.separator", hint=hint, **place)
+    proposal.problems.append(problem)
+    for value in mended:
+        column.counts.pop(value)
+
+
+def _places(rows: Sequence[tuple[Row, str]]) -> str:
+    """`a.csv:7 '?'` for each row and what was found in it."""
+    shown = [f"{Path(row.file).name}:{row.line} {value!r}" for row, value in rows[:10]]
+    return ", ".join(shown) + (f", … and {len(rows) - 10} more" if len(rows) > 10 else "")
 
 
 def _take_labels(proposal: Proposal, found: labels.Labels) -> None:

@@ -10,8 +10,11 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from typing import Any
+
+import yaml
 
 from creation import columns
 from creation.columns import has_name, plain_name
@@ -26,7 +29,8 @@ PLACEHOLDER = "$T$"
 POLARITY = {
     "positive", "negative", "neutral", "pos", "neg", "neu", "mixed", "conflict", "bullish", "bearish", "正面", "負面",
     "负面", "中性", "正向", "負向", "负向", "中立", "積極", "积极", "消極", "消极", "利多", "利空", "看多", "看空",
-    "看漲", "看跌", "好評", "好评", "差評", "差评", "中評", "中评", "褒", "貶", "贬", "褒義", "貶義",
+    "看漲", "看跌", "好評", "好评", "差評", "差评", "中評", "中评", "褒", "貶", "贬", "褒義", "貶義", "正", "負", "负",
+    "中", "正評", "负评", "負評",
 }  # fmt: skip
 SCALE = {"-2", "-1", "0", "1", "2"}  # polarities as numbers; -2 stands for "not mentioned" in wide tables
 FAVOR = {"favor", "favour", "for", "pro", "support", "agree", "支持", "贊成", "赞成", "同意", "正方", "贊同", "赞同"}
@@ -45,9 +49,10 @@ TARGET_NAMES = {"target", "topic", "issue", "claim", "議題", "议题", "主題
 STANCE_NAMES = {"stance", "立場", "立场", "position", "態度", "态度"}
 # (role, names) of two texts of which the second answers the first
 ANSWERED = (
-    ("prompt", "response", {"prompt", "question", "query", "q", "提問", "提问", "問題", "问题", "問", "問句", "source"},
-     {"response", "completion", "answer", "output", "reply", "a", "回答", "回覆", "回复", "答案", "答", "答覆",
-      "target", "translation"}),
+    ("prompt", "response", {"prompt", "question", "query", "q", "instruction", "input", "提問", "提问", "發問", "問題",
+                            "问题", "輸入", "输入", "問", "問句", "指令", "source"},
+     {"response", "completion", "answer", "output", "reply", "a", "回答", "回覆", "回复", "回應", "回应", "答案", "答",
+      "答覆", "答复", "解答", "輸出", "输出", "target", "translation"}),
     ("document", "summary", {"document", "article", "text", "body", "dialogue", "content", "內文", "内文", "本文",
                              "正文", "原文", "文章", "全文", "內容", "内容", "abstract"},
      {"summary", "highlights", "abstract", "title", "headline", "tldr", "摘要", "標題", "标题", "總結", "总结"}),
@@ -484,14 +489,20 @@ def _is_sentiment(view: View, name: str) -> bool:
 
 
 def _wide(view: View) -> Reading | None:
-    """A column for each aspect, all with the same few polarities: the wide table of aspect sentiment."""
-    cells = {name: {str(value).strip().casefold().removesuffix(".0") for value in view.values(name, len(view.rows))}
-             for name in view.names}  # fmt: skip
-    aspects = [name for name, found in cells.items() if found and len(found) <= 6 and _are_polarities(found)]
+    return wide(view, sure=True)
+
+
+def wide(view: View, *, sure: bool) -> Reading | None:
+    """A column for each aspect, all with the same few polarities: the wide table of aspect sentiment. Without `sure`
+    these may be any few values that the columns share."""
+    cells = {name: _usual(view.values(name, len(view.rows))) for name in view.names}
+    aspects = [name for name, found in cells.items() if 0 < len(found) <= 6 and (not sure or _are_polarities(found))]
     aspects = [name for name in aspects if not has_name(name, ANNOTATORS)]  # several opinions on one thing
+    if not sure:
+        aspects = max(([n for n in aspects if len(cells[n] & cells[one]) >= 2] for one in aspects), key=len, default=[])
     seen = set().union(*(cells[name] for name in aspects)) if aspects else set()
     text = view.text(but=aspects)
-    if len(aspects) < 3 or text is None or not (len(seen & POLARITY) >= 2 or {"-1", "1"} <= seen):
+    if len(aspects) < 3 or text is None or (sure and not (len(seen & POLARITY) >= 2 or {"-1", "1"} <= seen)):
         return None
     why = f"{len(aspects)} columns hold the same few polarities, one for each aspect: a row for each text and aspect"
     entity, value = (next(n for n in (name, f"{name}_") if n not in view.names) for name in ("aspect", "polarity"))
@@ -503,6 +514,22 @@ def _wide(view: View) -> Reading | None:
 
 
 NOT_MENTIONED = {"-2", "none", "nan", "null", "not mentioned", "not_mentioned", "na", "n/a", "-", "未提及", "無", "无"}
+
+
+def melt_hint(reading: Reading | None) -> str:
+    """How to declare a wide table, with the columns of a reading of it."""
+    melt = reading.file["melt"] if reading else {"columns": ["A", "B"], "entity": "aspect", "value": "polarity"}
+    fields = reading.fields if reading else {"text": "COLUMN", "entity": "aspect", "sentiment": "polarity"}
+    data = {"files": {"all": [{"path": "FILE", "melt": {"drop": [""], **melt}}]}, "fields": fields}
+    flow = yaml.safe_dump({"data": data}, allow_unicode=True, default_flow_style=True, sort_keys=False, width=10**6)
+    return f"the step `melt` makes a row of each cell but those of `drop`; in the file of --answers: {flow.strip()}"
+
+
+def _usual(values: Sequence[Any]) -> set[str]:
+    """The values of a column without the stray ones: a `?` in a hundred cells."""
+    counts = Counter(str(value).strip().casefold().removesuffix(".0") for value in values)
+    stray = max(1, 0.02 * counts.total()) if counts.total() >= 20 else 0
+    return {value for value, n in counts.items() if n > stray}
 
 
 def _are_polarities(found: set[str]) -> bool:
@@ -542,16 +569,16 @@ def answered(view: View, texts: Sequence[str], *, by_name: bool) -> Reading | No
     """Two columns of texts of which the second answers or sums up the first. Without `by_name` their lengths decide, or
     the order in which they stand."""
     for first, second, first_names, second_names in ANSWERED:
-        source = view.given.get(first) or next((n for n in texts if plain_name(n) in first_names), None)
-        result = view.given.get(second) or next(
-            (n for n in texts if n != source and plain_name(n) in second_names), None
-        )
+        source = view.given.get(first) or _called(texts, first_names)
+        result = view.given.get(second) or _called([name for name in texts if name != source], second_names)
         longer = first == "prompt" or (source and result and view.length(source) >= 2 * view.length(result))
         if source and result and longer:
             why = f"columns {source!r} and {result!r} are called {first} and {second}"
             return Reading("generation", {first: source, second: result, **_present(view, "system")}, why)
     if by_name or len(texts) != 2:
         return None
+    if one_name := _one_is_called(texts):
+        return one_name
     long, short = sorted(texts, key=view.length, reverse=True)
     if view.length(long) >= SHORTER * view.length(short):
         times = view.length(long) / max(1, view.length(short))
@@ -560,6 +587,37 @@ def answered(view: View, texts: Sequence[str], *, by_name: bool) -> Reading | No
         return replace(summary, others=(Reading("generation", {"prompt": texts[0], "response": texts[1]}, why),))
     why = "both hold a different text in every row; taken in the order in which they stand"
     return Reading("generation", {"prompt": texts[0], "response": texts[1]}, why)
+
+
+def _called(texts: Sequence[str], names: AbstractSet[str]) -> str | None:
+    """The column that is called by one of `names`; if none is, one whose name ends so: 客戶問題, customer_question,
+    and 回覆內容 without 內容."""
+    words = {name for name in names if len(name) > 1}
+
+    def ends_so(column: str) -> bool:
+        parts = re.findall(r"[a-z]+|[\u3400-\u9fff]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", column).lower())
+        last = parts[-2:-1] if len(parts) > 1 and parts[-1] in ("text", "content") else parts[-1:]
+        last += [re.sub("(內容|内容|文字|文本)$", "", part) for part in last]
+        return any(part in words or part.endswith(tuple(w for w in words if not w.isascii())) for part in last)
+
+    exact = next((column for column in texts if plain_name(column) in names), None)
+    return exact or next(filter(ends_so, texts), None)
+
+
+def _one_is_called(texts: Sequence[str]) -> Reading | None:
+    """Two columns of which one alone is called prompt or response, whatever their lengths."""
+    (_, _, prompts, responses), (_, _, _, summaries) = ANSWERED
+    for role, other_role, names, but in (
+        ("prompt", "response", prompts, summaries),
+        ("response", "prompt", responses, ()),
+    ):
+        column = _called(texts, names)
+        other = next((name for name in texts if name != column), None)
+        if column and not _called([other], set(but)):
+            why = f"column {column!r} is called {role}, and {other!r} is the only other text"
+            fields = {role: column, other_role: other}
+            return Reading("generation", {"prompt": fields["prompt"], "response": fields["response"]}, why)
+    return None
 
 
 def _answered_by_name(view: View) -> Reading | None:

@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import io
 import json
+import math
 import re
 import shutil
 import string
@@ -28,6 +29,7 @@ SKILL_VERSION = "0.1.0"
 DEFAULT_BASE_MODEL = "Qwen/Qwen3-0.6B"
 MIN_LENGTH = 512  # tokens of a row, and of an answer: the least that a config begins with, and the most
 MIN_NEW_TOKENS, MAX_NEW_TOKENS = 16, 2048
+ANSWER_MARGIN = 1.125  # an answer that is cut off is wrong; room that is not used costs nothing
 TEMPLATE_TOKENS = 64  # of a chat template around one question and one answer, with room for a system message
 HYPOTHESES = {
     "sft": "LoRA on a small instruct model reaches the target",
@@ -83,7 +85,8 @@ def config_of(
 def _lengths(sizes: Sizes | None) -> tuple[int, int]:
     """(training.max_length, generation.max_new_tokens) in round numbers."""
     sizes = sizes or Sizes(0, 0)
-    length, answer = sizes.prompt + sizes.answer + TEMPLATE_TOKENS, sizes.answer
+    length = sizes.prompt + sizes.answer + TEMPLATE_TOKENS
+    answer = 1 + math.ceil(sizes.answer * ANSWER_MARGIN)  # 1: the token that ends it
     return (
         min(max(MIN_LENGTH, -(-length // 128) * 128), MAX_LENGTH),
         min(max(MIN_NEW_TOKENS, -(-answer // 16) * 16), MAX_NEW_TOKENS),

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from creation import columns, labels, shapes
+from creation import columns, labels, recognition, shapes
 from creation.columns import Column, Table
 from creation.sources import SPLIT_WORDS
 from tasklib.summary import Problem
@@ -167,10 +167,15 @@ def _take(proposal: Proposal, table: Table, role: str, options: list[tuple[Colum
         message = f"{len(options)} columns could be the {role}: {', '.join(c.name for c, _ in options[:20])}"
         hint = f"say which: {flag} NAME"
         hint += "; a text made of several columns is put together in the file first" if role == "text" else ""
+        view = recognition.View(table.rows, {"text": text} if (text := proposal.fields.get("text")) else {})
+        if role == "label" and (wide := recognition.wide(view, sure=False)):
+            hint += "; if each is an aspect with the opinion on it: --type entity_sentiment; by hand "
+            hint += recognition.melt_hint(wide)
         problem = Problem(code="ambiguous_column", message=message, field=at, hint=hint)
     else:
         message = f"no column looks like the {role}: {_listed(table)}"
-        hint = f"say which: {flag} NAME" if role == "text" else f"say which: {flag} NAME; {_without_labels(table)}"
+        hint = f"say which: {flag} NAME"
+        hint += f"; {_as_answers(table)}{_without_labels(table)}" if role == "label" else ""
         problem = Problem(code="missing_column", message=message, field=at, hint=hint)
     proposal.problems.append(problem)
 
@@ -179,6 +184,14 @@ def _listed(table: Table) -> str:
     found = list(table.columns.values())
     listed = [f"{c.name} (different values: {c.n_different} in {c.n_filled} rows)" for c in found[:20]]
     return "; ".join(listed) + ("; …" if len(found) > 20 else "")
+
+
+def _as_answers(table: Table) -> str:
+    """How to say that one of two texts answers the other."""
+    varied = [column.name for column in table.columns.values() if column.is_varied]
+    if len(varied) != 2:
+        return ""
+    return f"if {varied[1]!r} answers {varied[0]!r}: --fields prompt={varied[0]},response={varied[1]}; "
 
 
 def _without_labels(table: Table) -> str:

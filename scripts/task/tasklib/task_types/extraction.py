@@ -298,17 +298,28 @@ def read_input(values: Mapping[str, Any], options: Options) -> tuple[Record | No
     return (None, faults) if faults else (Record(text=text, output={}), [])
 
 
+LIST_HINT = (
+    "the answer is one JSON object: of one alone remove the brackets [ ]; several go into an array below a key, e.g. "
+    '{"items": [{…}, {…}]}, which json_schema declares with type array; or give each a row with a text of its own'
+)
+
+
 def _read_output(value: Any) -> tuple[dict[str, Any], list[Fault]]:
     """The gold object, which may stand there as text."""
-    if not isinstance(value, dict):
+    hint = 'write one JSON object, e.g. {"name": "value"}: double quotes, no comma at the end, each key once'
+    if value is not None and not isinstance(value, str | dict | list):
+        return {}, [Fault("wrong_type", f"output is {str(value)[:40]}, not an object", "output", hint)]
+    if value is None or isinstance(value, str):
         value, faults = answers.require_text({"output": value}, "output")
         if faults:
             return {}, faults
-    hint = 'write one JSON object, e.g. {"name": "value"}: double quotes, no comma at the end, each key once'
     try:
         found = json_objects.loads(value if isinstance(value, str) else json_objects.dumps(value))
     except (ValueError, TypeError, RecursionError) as error:
         return {}, [Fault("not_json", f"output is no JSON: {error}", "output", hint)]
+    if isinstance(found, list):
+        message = f"output is a list of {len(found)} ({json_objects.dumps(found)[:40]}), not an object"
+        return {}, [Fault("not_json" if isinstance(value, str) else "wrong_type", message, "output", LIST_HINT)]
     if not isinstance(found, dict):
         return {}, [Fault("not_json", f"output is {json_objects.dumps(found)[:40]}, not an object", "output", hint)]
     return found, []
