@@ -82,6 +82,25 @@ def test_merging_into_a_4_bit_base_is_refused_and_a_run_on_one_is_loaded_unmerge
     assert torch.equal(logits(loaded), before)  # and the model is as it was
 
 
+@pytest.mark.parametrize("kind", ["qlora", "qdora"])
+def test_an_evaluation_leaves_a_4_bit_model_with_the_same_answers_and_gradients(tiny_model, tmp_path, kind):
+    config = config_of(tiny_model, type=kind)
+    config = config.model_copy(update={"base_model": BaseModelSpec(id=str(tiny_model), dtype="bfloat16")})
+    model = models.load_trained(config, saved_run(config, tmp_path), merged=False)
+
+    def step() -> tuple[torch.Tensor, torch.Tensor]:
+        embedded = model.get_input_embeddings()(TOKENS).detach().requires_grad_()
+        output = model.train()(inputs_embeds=embedded).logits.float()
+        (gradient,) = torch.autograd.grad(output.logsumexp(-1).sum(), embedded)
+        return output.detach(), gradient
+
+    answers, gradient = step()
+    model.eval()
+    assert (logits(model) - answers).abs().max() < 0.1 and torch.equal(logits(model), logits(model))
+    again, gradient_after = step()
+    assert torch.equal(again, answers) and torch.equal(gradient_after, gradient) and gradient.abs().max() > 0
+
+
 def test_an_adapter_of_a_4_bit_run_is_merged_into_the_base_in_16_bit(tiny_model, tmp_path):
     folder = saved_run(config_of(tiny_model, type="qlora"), tmp_path)
     in_16_bit = config_of(tiny_model, type="lora")

@@ -78,7 +78,7 @@ def load_base(config: RunConfig) -> Any:
         )
         quantization = {"quantization_config": nf4}
     with explained(spec):
-        return AutoModelForCausalLM.from_pretrained(
+        model = AutoModelForCausalLM.from_pretrained(
             location(spec),
             revision=spec.revision,
             dtype=dtype,
@@ -88,6 +88,21 @@ def load_base(config: RunConfig) -> Any:
             **quantization,
             device_map={"": device()},
         )
+    _keep_4bit_layout(model)
+    return model
+
+
+def _keep_4bit_layout(model: Any) -> None:
+    """Keeps 4-bit weights as they were quantized.
+
+    bitsandbytes 0.50 packs them anew in the first forward pass without gradients, on CPUs with AVX512-BF16. The packed
+    ones let no gradient through (a training goes astray after an evaluation), and PEFT reads them as if they were
+    not packed (the norms of QDoRA are wrong). Seen here; the same cause as
+    https://github.com/bitsandbytes-foundation/bitsandbytes/issues/2078.
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
 
 
 def load_trained(config: RunConfig, run_folder: Path, *, merged: bool = True) -> Any:
