@@ -195,6 +195,7 @@ TAG_FAULTS = {
     "another type inside": ("B-PER I-LOC", ["orphan_tag"], "task.orphan_tags: begin"),
     "behind an end": ("S-PER I-PER", ["orphan_tag"], "task.orphan_tags: begin"),
     "no tag": ("B-PER X", ["bad_tag"], "legal: O"),
+    "underscore": ("B_PER O", ["bad_tag"], "did you mean 'B-PER'?"),
     "no type": ("B- O", ["bad_tag"], "legal: O"),
     "no prefix": ("B-PER -PER", ["bad_tag"], "legal: O"),
     "two prefixes": ("BI-PER O", ["bad_tag"], "legal: O"),
@@ -538,6 +539,21 @@ def test_one_text_with_other_entities_is_told_without_a_label_to_decide_on(tmp_p
     assert warning["message"] == "same text as data/raw/train.jsonl:1, but other entities"
     assert "--decide" not in warning["hint"]
     assert outcome.problems("leakage")[0]["message"].endswith("and in test, with another answer")
+
+
+def test_a_fault_of_a_tag_stands_on_the_line_of_its_token(tmp_path):
+    good = "王 B-PER\n小 I-PER\n到 O\n台 B-LOC\n北 I-LOC\n\n"
+    task = make_task(tmp_path / "task", {"a.conll": good + "她 O\n去 O\n高 I-LOC\n雄 I-PRE\n\n" + good + "李 B_PER\n"})
+    definition = {
+        "schema_version": 1,
+        "name": "tiny",
+        "task": {"type": "ner", "entity_types": ["PER", "LOC"]},
+        "data": {"files": {"all": ["data/raw/a.conll"]}, "fields": {"tokens": "tokens", "tags": "tags"}},
+    }
+    (task.folder / "task_definition.yaml").write_text(yaml.safe_dump(definition), encoding="utf-8")
+    problems = task.run("01_validate_data.py").summary["errors"]
+    found = [(problem["code"], problem["line"]) for problem in problems]
+    assert found == [("orphan_tag", 9), ("unknown_type", 10), ("orphan_tag", 10), ("bad_tag", 18)]
 
 
 # The bundled example

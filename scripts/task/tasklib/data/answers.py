@@ -14,12 +14,14 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Fault:
-    """What is wrong with one row, before it has a place; `dataset.py` adds file and line."""
+    """What is wrong with one row, before it has a place; `dataset.py` adds file and line. `item` is the number of the
+    item of a list at fault, from 0, which may have a line of its own."""
 
     code: str
     message: str
     role: str
     hint: str
+    item: int | None = None
 
 
 class Form(NamedTuple):

@@ -312,7 +312,8 @@ class _Reading:
             readable &= self._check_text(text, row, spec.fields[role])
         record, faults = module.read_record(values, self.definition.task)
         for fault in faults:
-            self._error(row, fault.code, fault.message, spec.fields[fault.role], fault.hint)
+            at = row if fault.item is None or not row.item_lines else row._replace(line=row.item_lines[fault.item])
+            self._error(at, fault.code, fault.message, spec.fields[fault.role], fault.hint)
         if record is not None and not texts:  # tokens, or a list of turns: the text that they make
             readable = self._check_text(self._all_text(record), row, next(iter(spec.fields.values())))
         if record is None or not readable:

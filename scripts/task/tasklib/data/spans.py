@@ -10,6 +10,7 @@ import difflib
 import itertools
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from tasklib.data.answers import Fault
@@ -227,12 +228,11 @@ def from_tags(
             is_open = False
             continue
         if prefix not in _PREFIXES or not name:
-            hint = "legal: O, and B-, I-, E-, S-, M-, L- or U- with an entity type"
-            faults.append(Fault("bad_tag", f"token {number + 1}: {tag[:40]!r} is no tag", "tags", hint))
+            faults.append(_bad_tag(number, tag, types))
             is_open = False
             continue
         if name not in types:
-            faults.append(unknown_type(name, types, "tags"))
+            faults.append(replace(unknown_type(name, types, "tags"), item=number))
         goes_on = is_open and prefix in _GOES_ON and spans and spans[-1]["type"] == name
         if prefix in _GOES_ON and not goes_on and not begin_orphans:
             faults.append(_orphan(number, tag, spans[-1]["type"] if is_open and spans else None))
@@ -243,7 +243,15 @@ def from_tags(
             spans.append({"start": starts[number], "end": end, "type": name})
         is_open = prefix not in _ENDS
     faults += [fault for span in spans if (fault := _tagged_edge_fault(text[span["start"] : span["end"]]))]
-    return text, spans, list(dict.fromkeys(faults))
+    return text, spans, list({(fault.code, fault.message): fault for fault in reversed(faults)}.values())[::-1]
+
+
+def _bad_tag(number: int, tag: str, types: Sequence[str]) -> Fault:
+    legal = ["O", *(f"{prefix}-{name}" for name in types for prefix in sorted(_PREFIXES))]
+    near = difflib.get_close_matches(tag, legal, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    hint += "legal: O, and B-, I-, E-, S-, M-, L- or U- with an entity type"
+    return Fault("bad_tag", f"token {number + 1}: {tag[:40]!r} is no tag", "tags", hint, number)
 
 
 def _tagged_edge_fault(words: str) -> Fault | None:
@@ -258,7 +266,7 @@ def _tagged_edge_fault(words: str) -> Fault | None:
 def _orphan(number: int, tag: str, before: str | None) -> Fault:
     what = f"goes on behind an entity of type {before}" if before else "goes on where no entity has begun"
     hint = "correct the tag; task.orphan_tags: begin lets it begin an entity, as conlleval does (and IOB1 files need)"
-    return Fault("orphan_tag", f"token {number + 1}: {tag} {what}", "tags", hint)
+    return Fault("orphan_tag", f"token {number + 1}: {tag} {what}", "tags", hint, number)
 
 
 # Tags within the text

@@ -124,7 +124,8 @@ def _sentence(lines: list[Row | Problem], shown: str, takes_off: bool) -> Iterat
     tokens = [found[0] for _, found in cells]
     if takes_off:
         tokens = [match[1] if (match := _WITH_PLACE.fullmatch(token)) else token for token in tokens]
-    yield Row({"tokens": tokens, "tags": [found[-1] for _, found in cells]}, shown, cells[0][0])
+    item_lines = tuple(line for line, _ in cells)
+    yield Row({"tokens": tokens, "tags": [found[-1] for _, found in cells]}, shown, item_lines[0], item_lines)
 
 
 def _fault(cells: list[str] | None, width: int, shown: str, line: int) -> Problem | None:

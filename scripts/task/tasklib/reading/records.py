@@ -27,11 +27,12 @@ OPTIONS = {
 
 
 class Row(NamedTuple):
-    """One raw row as it stands in its file."""
+    """One raw row as it stands in its file. `item_lines` are those of its items where each has a line of its own."""
 
     values: dict[str, Any]
     file: str
     line: int
+    item_lines: tuple[int, ...] = ()
 
 
 class Remark(NamedTuple):
