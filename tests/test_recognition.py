@@ -356,6 +356,26 @@ def test_a_company_beside_a_title_and_its_sentiment_is_no_entity(tmp_path, type_
     assert found.type == "classification" != type_
 
 
+STANCES = {  # how many rows have each stance -> favor, and what is said
+    "a rare synonym": ({"支持": 30, "反對": 29, "贊成": 1}, "支持", "same_side"),
+    "two usual synonyms": ({"支持": 20, "反對": 20, "贊成": 20}, None, "favor is one of 支持 (20), 贊成 (20)"),
+    "only a rare word is known": ({"力挺": 30, "反對": 29, "贊成": 1}, None, "力挺 (30)"),
+    "no word is known": ({"甲": 30, "乙": 30}, None, "favor is one of 乙 (30), 甲 (30); against is one of"),
+}
+
+
+@pytest.mark.parametrize("case", STANCES)
+def test_the_sides_of_a_stance_are_told_together_with_the_rows_of_synonyms(tmp_path, case):
+    counts, favor, said = STANCES[case]
+    sides = [name for name, n in counts.items() for _ in range(n)]
+    found = propose(tmp_path, table([chinese_stance(k) | {"立場": side} for k, side in enumerate(sides)]))
+    assert found.type == "stance" and found.options.get("favor") == favor
+    warnings = [f"{p.code} {p.file}:{p.line} {p.message}" for p in found.warnings]
+    assert said in "\n".join([p.message for p in found.problems] + warnings) and len(found.problems) == (not favor)
+    if case == "a rare synonym":
+        assert any(text.startswith(f"same_side {tmp_path / 'a.data'}:61") for text in warnings)
+
+
 def test_one_rating_among_aspects_is_taken_when_its_column_is_named(tmp_path):
     content = FORMS["wide"][0]
     found = propose(tmp_path, content, fields={"label": "口味"}, labels={str(n): f"第{n}級" for n in range(-2, 2)})

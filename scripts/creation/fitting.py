@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import ValidationError
 
-from creation import json_schema, recognition
+from creation import inventory, json_schema, recognition
 from creation.recognition import AGAINST, FAVOR, NOT_MENTIONED, SCALE
 from creation.sources import sample
 from tasklib import task_types
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from creation.proposal import Proposal
 
 MAX_LENGTH = 4096  # tokens of a row: the most that a config begins with
+RARE = 0.02  # share of rows that another name of one stance may have at most
 GOOD = 0.9  # share of readable rows from which the usual options are taken without trying others
 # Tokens of a character, generously: SmolLM2's tokenizer, made for English, needs 2.1 for a Chinese one on average, and
 # 2.5 in some texts; English has 0.26, with formulas up to 0.6. Many tokenizers make a token of each digit, and some of
@@ -181,16 +182,33 @@ def words_of_scale(counts: Mapping[str, int], language: str | None) -> dict[str,
 
 
 def _sides(proposal: Proposal, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Which stance is for the target and which against it."""
-    names = list(proposal.labels or proposal.counts)
+    """Which stance is for the target and which against it. Of several names for one side, the one nearly all rows have
+    is taken."""
+    names, counts, unclear = list(proposal.labels or proposal.counts), proposal.counts, []
     for key, words in (("favor", FAVOR), ("against", AGAINST)):
-        found = [name for name in names if name.strip().casefold() in words]
-        if len(found) == 1:
-            proposal.options[key] = found[0]
-            continue
-        message = f"which of {', '.join(names)} is {key} is not clear"
-        hint = f"write `task: {{{key}: NAME}}` into a file and give it as --answers FILE"
-        proposal.problems.append(Problem(code="which_stance", message=message, field=f"task.{key}", hint=hint))
+        found = sorted((n for n in names if n.strip().casefold() in words), key=lambda n: -counts.get(n, 0))
+        often = [name for name in found if counts.get(name, 0) > RARE * sum(counts.values())]
+        if len(often) == 1 or len(found) == 1 and not counts:
+            proposal.options[key] = (often or found)[0]
+        else:
+            of = [f"{name} ({counts.get(name, 0)})" for name in often or names]
+            unclear.append(f"{key} is one of {', '.join(of)}")
+        if len(found) > 1:
+            _same_side(proposal, key, found)
+    if unclear:
+        sides = ", ".join(f"{key}: {proposal.options.get(key, 'NAME')}" for key in ("favor", "against"))
+        hint = f"write `task: {{{sides}}}` into a file and give it as --answers FILE"
+        proposal.problems.append(Problem(code="which_stance", message="; ".join(unclear), field="task", hint=hint))
+
+
+def _same_side(proposal: Proposal, key: str, found: Sequence[str]) -> None:
+    """Two names of one side would be two classes, of which a model must guess one."""
+    rows = inventory.rows_of(proposal.sources, "stance", proposal.fields["stance"], None, {*found[1:]})
+    message = f"{', '.join(map(repr, found))} all seem to be {key}: {inventory.places(rows)}"
+    hint = f"if they mean the same: write {found[0]!r} in these rows of a copy of the file, and create the task from it"
+    place = {"file": rows[0][0].file, "line": rows[0][0].line} if rows else {}
+    problem = Problem(code="same_side", message=message, field="task.stances", hint=hint, **place)
+    proposal.warnings.append(problem)
 
 
 def _schema(proposal: Proposal, rows: Sequence[Mapping[str, Any]]) -> None:

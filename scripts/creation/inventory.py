@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from pathlib import Path
 from typing import Any
 
 from creation.recognition import INLINE, ITEM_LABELS, ITEM_SENTIMENTS, as_json
@@ -31,6 +32,12 @@ def rows_of(
     rows = (item for source in sources for item in source.rows() if type(item) is Row)
     each = ((row, label) for row in rows for label in labels_of(role, row.values.get(column), separator))
     return [(row, label) for row, label in each if label in labels]
+
+
+def places(rows: Sequence[tuple[Row, str]]) -> str:
+    """`a.csv:7 '?'` for each row and what was found in it."""
+    shown = [f"{Path(row.file).name}:{row.line} {value!r}" for row, value in rows[:10]]
+    return ", ".join(shown) + (f", … and {len(rows) - 10} more" if len(rows) > 10 else "")
 
 
 def labels_of(role: str, value: Any, separator: str | None = None) -> Iterable[str]:

@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from creation import columns, fitting, inventory, labels, recognition, shapes, text_and_label
@@ -490,7 +489,7 @@ def _leave_out_stray(proposal: Proposal, column: Column, role: str) -> None:
     for value in stray:
         column.counts.pop(value)
     rows = inventory.rows_of(proposal.sources, role, column.name, None, stray)
-    message = f"no polarity, and no sentiment of the task: {_places(rows)}"
+    message = f"no polarity, and no sentiment of the task: {inventory.places(rows)}"
     hint = "correct or empty these cells in a copy of the file, and create the task from it: 01_validate_data.py "
     hint += "refuses them; if they are sentiments: list all with --labels"
     place = {"file": rows[0][0].file, "line": rows[0][0].line}
@@ -511,7 +510,7 @@ def _other_separators(proposal: Proposal, column: Column, separator: str, wanted
     rows = inventory.rows_of(proposal.sources, "labels", column.name, separator, {*mended})
     value = rows[0][1]
     marks = " and ".join(sorted({repr(mark) for mark, _ in mended.values()}))
-    message = f"labels are separated by {separator!r}, and in {len(rows)} rows by {marks}: {_places(rows)}"
+    message = f"labels are separated by {separator!r}, and in {len(rows)} rows by {marks}: {inventory.places(rows)}"
     hint = f"write {mended[value][1]!r} instead of {value!r} in a copy of the file, and create the task from it; if "
     hint += "it is one label of its own, list all labels with --labels"
     place = {"file": rows[0][0].file, "line": rows[0][0].line}
@@ -519,12 +518,6 @@ def _other_separators(proposal: Proposal, column: Column, separator: str, wanted
     proposal.problems.append(problem)
     for value in mended:
         column.counts.pop(value)
-
-
-def _places(rows: Sequence[tuple[Row, str]]) -> str:
-    """`a.csv:7 '?'` for each row and what was found in it."""
-    shown = [f"{Path(row.file).name}:{row.line} {value!r}" for row, value in rows[:10]]
-    return ", ".join(shown) + (f", … and {len(rows) - 10} more" if len(rows) > 10 else "")
 
 
 def _take_labels(proposal: Proposal, found: labels.Labels) -> None:
