@@ -490,6 +490,46 @@ def test_few_rows_and_long_or_unique_values_make_no_closed_set():
     assert "enum" not in json_schema.infer(["x" * 30, "y" * 30] * 50)
 
 
+def invoice(k, **other):
+    return {"賣方": f"第{k}行", "總金額": 100 + k, "日期": "2026-01-02", "地址": {"市": "台北"}} | other
+
+
+ODD = {
+    "another kind": (invoice(7, 總金額="NT$107"), "總金額 is of type string"),
+    "a property missing": ({k: v for k, v in invoice(7).items() if k != "日期"}, "日期 is missing"),
+    "another kind within": (invoice(7, 地址={"市": ["台北"]}), "地址.市 is of type array"),
+    "a name mistyped": (
+        {("總 金額" if k == "總金額" else k): v for k, v in invoice(7).items()},
+        "總 金額 is hardly ever there, 總金額 is, 總金額 is missing",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", ODD)
+def test_the_schema_is_not_widened_for_one_odd_object_which_is_named_with_its_line(tmp_path, case):
+    one, why = ODD[case]
+    rows = [{"text": f"第{k}張發票，請登錄", "output": one if k == 7 else invoice(k)} for k in range(80)]
+    found = propose(tmp_path, rows)
+    assert found.type == "extraction"
+    assert found.options["json_schema"] == json_schema.infer([invoice(k) for k in range(80)])
+    (warning,) = [problem for problem in found.warnings if problem.code == "odd_objects"]
+    assert (warning.line, warning.message.partition("a.data:8 ")[2]) == (8, why)
+
+
+@pytest.mark.parametrize(
+    "objects",
+    [
+        [invoice(k, 總金額=1.5 if k == 7 else k) for k in range(80)],  # whole and other numbers
+        [invoice(k, 日期=None if k == 7 else "2026-01-02") for k in range(80)],
+        [invoice(k, **({"統編": "12345678"} if k == 7 else {})) for k in range(80)],  # rare, and like no other name
+        [invoice(k, 總金額=str(k) if k % 4 else k) for k in range(80)],  # both are usual
+        [invoice(0, 總金額="x"), *map(invoice, range(20))],  # too few to say
+    ],
+)
+def test_what_is_usual_or_may_be_rare_is_not_odd(objects):
+    assert json_schema.odd(objects, 0.02) == {}
+
+
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=5),
     lambda inside: st.lists(inside, max_size=3) | st.dictionaries(st.sampled_from("abc"), inside, max_size=3),

@@ -7,6 +7,7 @@ import itertools
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import ValidationError
@@ -99,11 +100,12 @@ def fit(proposal: Proposal, given: Mapping[str, Any], *, tell: bool) -> None:
 def _mapped(proposal: Proposal) -> list[dict[str, Any]]:
     """Role -> value of the first rows of each file."""
     return [
-        {role: item.values.get(column) for role, column in proposal.fields.items()}
-        for source in proposal.sources
-        for item in sample(source)
-        if isinstance(item, Row)
+        {role: item.values.get(column) for role, column in proposal.fields.items()} for item in _looked_at(proposal)
     ]
+
+
+def _looked_at(proposal: Proposal) -> list[Row]:
+    return [item for source in proposal.sources for item in sample(source) if isinstance(item, Row)]
 
 
 def _options(module: Any, task: Mapping[str, Any]) -> Any:
@@ -188,7 +190,7 @@ def _sides(proposal: Proposal, rows: Sequence[Mapping[str, Any]]) -> None:
     for key, words in (("favor", FAVOR), ("against", AGAINST)):
         found = sorted((n for n in names if n.strip().casefold() in words), key=lambda n: -counts.get(n, 0))
         often = [name for name in found if counts.get(name, 0) > RARE * sum(counts.values())]
-        if len(often) == 1 or len(found) == 1 and not counts:
+        if len(often) == 1 or (len(found) == 1 and not counts):
             proposal.options[key] = (often or found)[0]
         else:
             of = [f"{name} ({counts.get(name, 0)})" for name in often or names]
@@ -226,10 +228,30 @@ def _schema(proposal: Proposal, rows: Sequence[Mapping[str, Any]]) -> None:
         )
     if not objects:
         return
-    proposal.options["json_schema"] = json_schema.infer(objects)
-    message = f"taken from {len(objects)} objects: {_properties(proposal.options['json_schema'])}"
+    odd = json_schema.odd(objects, RARE)
+    usual = [value for number, value in enumerate(objects) if number not in odd]
+    proposal.options["json_schema"] = json_schema.infer(usual)
+    if odd:
+        proposal.warnings.append(_left_out(proposal, odd))
+    message = f"taken from {len(usual)} objects: {_properties(proposal.options['json_schema'])}"
     hint = "check types, required and enum in task_definition.yaml: later rows may hold what these do not"
     proposal.warnings.append(Problem(code="schema_from_data", message=message, field="task.json_schema", hint=hint))
+
+
+def _left_out(proposal: Proposal, odd: Mapping[int, str]) -> Problem:
+    """Says which objects the schema was not taken from, and why."""
+    column = proposal.fields["output"]
+    rows = [row for row in _looked_at(proposal) if isinstance(recognition.as_json(row.values.get(column)), dict)]
+    found = [(rows[number], why) for number, why in odd.items()]
+    listed = "; ".join(f"{Path(row.file).name}:{row.line} {why}" for row, why in found[:10])
+    listed += f"; … and {len(found) - 10} more" if len(found) > 10 else ""
+    message = f"{len(found)} objects differ from nearly all others and do not fit the schema: {listed}"
+    hint = "correct these rows in a copy of the file: 01_validate_data.py refuses them; if they are right, widen "
+    hint += "task.json_schema in task_definition.yaml (type: [integer, string], or take the name out of required)"
+    (first, _), *_ = found
+    return Problem(
+        code="odd_objects", message=message, file=first.file, line=first.line, field="task.json_schema", hint=hint
+    )
 
 
 def _properties(schema: Mapping[str, Any]) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 MAX_ENUM = 10  # different values that may be a closed set
@@ -33,6 +34,46 @@ def infer(values: Sequence[Any]) -> dict[str, Any]:
     if {*names} <= {"string", "null"} and (closed := _closed_set([value for value in values if value is not None])):
         schema["enum"] = closed + ([None] if kinds["null"] else [])
     return schema
+
+
+def odd(objects: Sequence[Mapping[str, Any]], share: float) -> dict[int, str]:
+    """Number of each object that differs from nearly all others -> how: a value of another kind, or a property that it
+    lacks, or has under a name that is nearly that of another. At most `share` of the objects each; null, a property
+    that is often missing and one that is rare are usual.
+    Objects within objects count, those in arrays do not. Nothing where so few objects say little."""
+    if len(objects) * share < 1:
+        return {}
+    kinds = [dict(_kinds_of(value)) for value in objects]
+    counts = Counter(pair for found in kinds for pair in found.items())
+    paths = Counter(path for found in kinds for path in found)
+    most, reasons = share * len(objects), {}
+    for number, found in enumerate(kinds):
+        said = [f"{path} is of type {kind}" for path, kind in found.items() if _is_rare(counts, path, kind, most)]
+        said += [f"{path} is hardly ever there, {near[0]} is" for path in found if (near := _near(path, paths, most))]
+        usual = (path for path, n in paths.items() if len(objects) > n >= len(objects) - most)
+        said += [f"{path} is missing" for path in usual if path not in found and "." not in path]
+        if said:
+            reasons[number] = ", ".join(said)
+    return reasons
+
+
+def _is_rare(counts: Mapping[tuple[str, str], int], path: str, kind: str, most: float) -> bool:
+    """Whether few have this kind where nearly all have one other; whole and other numbers are one kind."""
+    of = {k: n for (p, k), n in counts.items() if p == path and k != "null"}
+    return kind != "null" and of[kind] <= most < max(of.values())
+
+
+def _near(path: str, paths: Mapping[str, int], most: float) -> list[str]:
+    usual = [name for name, n in paths.items() if n > most]
+    return difflib.get_close_matches(path, usual, n=1, cutoff=0.65) if paths[path] <= most else []
+
+
+def _kinds_of(value: Mapping[str, Any], at: str = "") -> Iterator[tuple[str, str]]:
+    for name, inside in value.items():
+        kind = _kind(inside)
+        yield f"{at}{name}", "number" if kind == "integer" else kind
+        if kind == "object":
+            yield from _kinds_of(inside, f"{at}{name}.")
 
 
 def _kind(value: Any) -> str:
