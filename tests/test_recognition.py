@@ -464,6 +464,42 @@ def test_numbers_of_a_scale_get_words_and_other_numbers_do_not():
     assert fitting.words_of_scale({"-1": 1, "1": 3, "5": 1}, "en") is None
 
 
+# Offsets.
+
+CONVENTIONS = {
+    "exclusive": (0, "utf-32-le", {}),
+    "inclusive": (1, "utf-32-le", {"end": "inclusive"}),
+    "exclusive UTF-16": (0, "utf-16-le", {"unit": "utf16"}),
+    "inclusive UTF-16": (1, "utf-16-le", {"end": "inclusive", "unit": "utf16"}),
+}
+
+
+def with_offsets(convention):
+    """The bundled example with offsets alone, as a tool of that convention writes them, and emoji."""
+    inclusive, codec, _ = CONVENTIONS[convention]
+    example, ner = BUNDLE / "templates/examples/ner", task_types.load("ner")
+    answers = parse_yaml((example / "answers.yaml").read_text(encoding="utf-8"), "answers").data
+    options = ner.Options.model_validate(answers["task"])
+    for k, line in enumerate((example / "news.jsonl").read_text(encoding="utf-8").splitlines()):
+        record, _ = ner.read_record(json.loads(line), options)
+        before = "😀" if k % 2 else ""
+        text, width = before + record.text, 4 if codec == "utf-32-le" else 2
+        units = [len(text[:place].encode(codec)) // width for place in range(len(text) + 1)]
+        found = [(e["start"] + len(before), e["end"] + len(before), e["type"]) for e in record.entities]
+        yield {
+            "text": text,
+            "entities": [{"start": units[a], "end": units[b] - inclusive, "label": c} for a, b, c in found],
+        }
+
+
+@pytest.mark.parametrize("convention", CONVENTIONS)
+def test_offsets_without_words_are_read_in_the_convention_in_which_mentions_are_whole(tmp_path, convention):
+    found = propose(tmp_path, list(with_offsets(convention)))
+    assert found.type == "ner" and found.options.get("offsets", {}) == CONVENTIONS[convention][2]
+    assert found.mentions and found.mentions == propose(tmp_path, list(with_offsets("exclusive"))).mentions
+    assert repr(found.mentions[0]) in found.to_text()
+
+
 # Schemas.
 
 

@@ -55,6 +55,7 @@ class Proposal:
     label_option: str | None = None
     labels: dict[str, str] | None = None
     counts: dict[str, int] = field(default_factory=dict)
+    mentions: list[str] = field(default_factory=list)  # the first entities as the offsets are read
     options: dict[str, Any] = field(default_factory=dict)
     file: dict[str, Any] = field(default_factory=dict)
     sources: list[Source] = field(default_factory=list)
@@ -94,6 +95,7 @@ class Proposal:
             "instruction": self.instruction,
             "language": self.language,
             "script": self.script,
+            "mentions": self.mentions,
             "why": self.why,
         }
 
@@ -108,6 +110,8 @@ class Proposal:
             listed = [f"{label} {n}" for label, n in list(self.counts.items())[:20]]
             name = (self.label_option or "labels").replace("_", " ")
             lines.append(f"{name}: {', '.join(listed)}" + (", …" if len(self.counts) > 20 else ""))
+        if self.mentions:
+            lines.append(f"first mentions: {', '.join(map(repr, self.mentions))}")
         for name, value in {**self.options, **self.file}.items():
             text = json.dumps(value, ensure_ascii=False)
             lines.append(f"{name}: {text if len(text) <= 300 else text[:299] + '…'}")
