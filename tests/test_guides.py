@@ -526,6 +526,34 @@ def test_the_file_of_any_type_that_the_guide_shows_is_read_without_a_fault(tmp_p
 
 
 @every_form
+def test_the_guides_of_any_type_show_rows_of_the_data_where_there_are_some(name, form):
+    made = definition_of(name, form)
+    own, _ = forms.examples(made)[-1]
+    marked = {column: {"own": role} for role, column in made.data.fields.items()}
+    text = guides.annotation_guide(made, {}, [], [], [marked])
+    is_open = made.task_type.label_set(made.task) is None
+    assert (ANNOTATION["en"]["file_example_own"] in text) == is_open == ('{"own"' in text)
+    asked, _ = forms.example_input(made, own)
+    assert messages_of(guides.integration_guide(made, config(), None, own)) == prompts.asked(made, [], asked)
+
+
+@every_form
+def test_every_role_has_a_name_in_chinese(name, form):
+    assert {*form.required, *form.optional} <= {*ANNOTATION["zh-TW"]["roles"]}
+
+
+@pytest.mark.parametrize("offsets", [{}, {"end": "inclusive"}, {"unit": "utf16"}])
+def test_the_guide_of_entities_says_how_their_offsets_count(offsets):
+    made = definition_of("ner", task_types.load("ner").FORMS[0])
+    made = made.model_copy(
+        update={"task": made.task.model_copy(update={"offsets": type(made.task.offsets)(**offsets)})}
+    )
+    words, text = ANNOTATION["en"], guides.annotation_guide(made, {}, [], [])
+    assert words["ends"][offsets.get("end", "exclusive")] in text
+    assert words["units"][offsets.get("unit", "code_points")] in text
+
+
+@every_form
 @every_language
 def test_the_guides_of_any_type_have_no_empty_section_and_no_place_left_open(name, form, language):
     made = definition_of(name, form, language)

@@ -373,6 +373,9 @@ def test_the_sides_of_a_stance_are_told_together_with_the_rows_of_synonyms(tmp_p
     warnings = [f"{p.code} {p.file}:{p.line} {p.message}" for p in found.warnings]
     assert said in "\n".join([p.message for p in found.problems] + warnings) and len(found.problems) == (not favor)
     if case == "a rare synonym":
+        given = {"favor": "支持", "against": "反對"}
+        again = propose(tmp_path, (tmp_path / "a.data").read_text(encoding="utf-8"), task=given)
+        assert "same_side" in [problem.code for problem in again.warnings]
         assert any(text.startswith(f"same_side {tmp_path / 'a.data'}:61") for text in warnings)
 
 

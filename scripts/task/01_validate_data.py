@@ -106,10 +106,15 @@ def _write_documents(paths, definition, data) -> dict[str, str]:
     decided = list(decisions.load(paths, definition).values())
     found = decisions.contradictions(paths, definition, data.index)
     shown = _examples(paths, definition, data)
-    texts[paths.annotation_guide] = guides.annotation_guide(definition, shown, decided, found)
+    rows = dataset.short_examples(paths, definition)
+    texts[paths.annotation_guide] = guides.annotation_guide(
+        definition, shown, decided, found, [row.values for row, _ in rows]
+    )
     with contextlib.suppress(TaskError):  # a config that is wrong stops 03_train.py, not the check of the data
         config = schema.load_config(config_path(paths, "configs/baseline.yaml"))
-        texts[paths.integration_guide] = guides.integration_guide(definition, config, parity.newest(paths))
+        texts[paths.integration_guide] = guides.integration_guide(
+            definition, config, parity.newest(paths), rows[0][1].record if rows else None
+        )
     for path, text in texts.items():
         files.write_text(path, text)
     files.write_json(paths.data_report_json, data_report.as_json(paths, definition, data, lengths))

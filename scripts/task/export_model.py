@@ -245,6 +245,7 @@ def _ollama(job: Job) -> list[Problem]:
 
 def _verified(job: Job, made: dict[str, str], warnings: list[Problem]) -> Summary:
     """The parity table of the exports; exit 5 where one must not be shipped."""
+    from tasklib.data import dataset
     from tasklib.export import parity
     from tasklib.files import sha256_of_json, write_text
     from tasklib.training import runs
@@ -269,7 +270,8 @@ def _verified(job: Job, made: dict[str, str], warnings: list[Problem]) -> Summar
         systems=parity.compare(asked, replies, [s for s in kept if (job.exports / s.name).is_dir()]),
     )
     parity.write(job.exports, found)
-    guide = guides.integration_guide(job.definition, job.config, found)
+    rows = dataset.short_examples(job.paths, job.definition)
+    guide = guides.integration_guide(job.definition, job.config, found, rows[0][1].record if rows else None)
     write_text(job.paths.integration_guide, guide)
     faults = {s.name: s.faults + ([s.loss] if s.loss else []) for s in found.systems if s.name in replies}
     problems = [

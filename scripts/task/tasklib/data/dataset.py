@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import hashlib
+import itertools
 import unicodedata
 from array import array
 from collections import Counter
@@ -31,6 +32,7 @@ from tasklib.summary import Findings, Problem
 PLACES = ("all", *SPLITS)  # what the column `split` of the index counts in
 ERRORS_OF_TEXT = {"nul_character", "lone_surrogate"}  # no model can read these; the rest is for a person to judge
 CHUNK_ROWS = 1 << 20  # how many rows numpy looks at at once where it would copy a column
+SHOWN_AMONG_ROWS, SHORT = 1000, 200  # rows looked at for some to show, and characters of their texts
 SCRIPTS = (None, "traditional", "simplified", "mixed")
 
 
@@ -186,6 +188,14 @@ def raw_examples(paths: TaskPaths, definition: TaskDefinition) -> Iterator[tuple
                     group=None if group in (None, "") else str(group),
                 ),
             )
+
+
+def short_examples(paths: TaskPaths, definition: TaskDefinition) -> list[tuple[Row, Example]]:
+    """Two short rows of the beginning with an answer, to show what rows look like; none of a test file."""
+    beginning = itertools.islice(raw_examples(paths, definition), SHOWN_AMONG_ROWS)
+    module, options = definition.task_type, definition.task
+    found = (pair for pair in beginning if pair[1].split != "test" and len(module.text_of(pair[1].record)) <= SHORT)
+    return list(itertools.islice((pair for pair in found if module.answer(pair[1].record, options)), 2))
 
 
 def duplicate_key(text: str) -> str:

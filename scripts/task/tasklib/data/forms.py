@@ -52,10 +52,12 @@ def examples(definition: TaskDefinition) -> list[tuple[Any, dict[str, Any]]]:
     return [(record, row) for record, row in rows if row is not None and set(row) <= set(definition.data.fields)]
 
 
-def example_input(definition: TaskDefinition) -> tuple[Any, dict[str, Any]]:
-    """The first of them as a row to be answered: its record, without an answer, and role -> value."""
+def example_input(definition: TaskDefinition, own: Any = None) -> tuple[Any, dict[str, Any]]:
+    """A row to be answered: its record, without an answer, and role -> value; made of `own`, a record of the task's
+    data, or of the first of the examples."""
     module = definition.task_type
-    found, row = examples(definition)[0]
+    row = raw_row(module, own, form_of(definition)) if own is not None else None
+    found, row = (own, row) if row is not None else examples(definition)[0]
     values = {role: row.get(role, getattr(found, role, None)) for role in inputs(definition)}
     values = {role: value for role, value in values.items() if value is not None}
     record, faults = module.read_input(values, definition.task)

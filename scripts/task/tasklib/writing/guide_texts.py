@@ -51,10 +51,21 @@ ANNOTATION = {
             "`data/raw/` 裡的檔案不要修改；修正過的內容存成新檔，再改 `task_definition.yaml` 的 `data.files`。",
         ],
         "columns": "欄位：", "role": "內容", "column": "欄名",
-        "roles": {"text": "文字", "label": "標籤", "entities": "實體", "tokens": "字或詞", "tags": "每個字或詞的標記",
-                  "tagged": "標好實體的文字", "group": "同一組的列留在同一邊", "time": "日期或時間"},
+        "roles": {"text": "文字", "label": "標籤", "labels": "標籤（可以有幾個）", "entities": "實體",
+                  "tokens": "字或詞", "tags": "每個字或詞的標記", "tagged": "標好實體的文字",
+                  "entity": "要判斷的實體", "sentiment": "情感",
+                  "pairs": "實體與情感的清單", "target": "對象", "stance": "立場", "prompt": "問題", "response": "回答",
+                  "system": "系統提示", "history": "之前的對話", "messages": "整段對話", "conversations": "整段對話",
+                  "instruction": "指示", "input": "輸入", "output": "答案", "document": "文章", "summary": "摘要",
+                  "context": "文章", "question": "問題", "answers": "答案", "chosen": "較好的回答",
+                  "rejected": "較差的回答", "group": "同一組的列留在同一邊", "time": "日期或時間"},
         "file_example": "檔案的樣子：",
         "file_example_open": "檔案的樣子（只是格式示意，內容不是這個任務的）：",
+        "file_example_own": "檔案的樣子（資料開頭的列，照原樣）：",
+        "offsets": "`start` 是第一個字的位置，從 0 起算；`end` {end}。單位是{unit}（`task.offsets`）。",
+        "units": {"code_points": "字元（code point，一個 emoji 算一個）",
+                  "utf16": "UTF-16 單位（一個 emoji 通常算兩個）"},
+        "ends": {"exclusive": "是最後一個字的下一個位置", "inclusive": "就是最後一個字的位置"},
         "sheet": "還沒有標籤的文字",
         "sheet_intro": "先讓一個語言模型提出建議，再由人逐列檢查：",
         "sheet_rules": [
@@ -143,6 +154,12 @@ ANNOTATION = {
         "roles": {"group": "rows of one group stay on one side", "time": "date or time"},
         "file_example": "What the file looks like:",
         "file_example_open": "What the file looks like (the form alone; the contents are not of this task):",
+        "file_example_own": "What the file looks like (rows of its beginning, as they stand):",
+        "offsets": "`start` is the place of the first character, counted from 0; `end` is {end}. The unit is {unit} "
+                   "(`task.offsets`).",
+        "units": {"code_points": "a character (code point; an emoji is one)",
+                  "utf16": "a UTF-16 unit (an emoji is two, as a rule)"},
+        "ends": {"exclusive": "the place behind the last one", "inclusive": "the place of the last one"},
         "sheet": "Texts without labels",
         "sheet_intro": "Let a language model propose labels, then check every row yourself:",
         "sheet_rules": [
@@ -405,8 +422,30 @@ INTEGRATION = {
 # What is said otherwise of a task type, by its name; `open`: of all whose answers are no labels.
 OF_TYPE = {
     "zh-TW": {
+        "undecided": {  # a decision is one label of one text: other answers are corrected in the data
+            "intro": "這份文件由 `task_definition.yaml` 與資料產生，請勿手改：標準寫在 `{definitions}`，"
+                     "再執行 `uv run python scripts/01_validate_data.py` 更新。",
+            "unsure_steps": [
+                "先看上面的指示與定義。",
+                "還是不確定，就先不要放這一列，記下猶豫的原因。不要猜，也不要丟銅板。",
+                "把這些列收集起來，大家一起決定。",
+                "同一種情況一再出現，表示標準少了一句話：改 `{definitions}`，再回頭檢查做過的列。",
+            ],
+            "file_rules": [
+                "編碼用 UTF-8。用 Excel 存檔時選「CSV UTF-8（逗號分隔）」。",
+                "不要用顏色、合併儲存格或註解表示答案：程式讀不到。其他欄位可以保留，不會被讀取。",
+                "`data/raw/` 裡的檔案不要修改；修正過的內容存成新檔，再改 `task_definition.yaml` 的 `data.files`。",
+            ],
+        },
         "open": {
             "unit": "一列是一筆輸入與它的答案。只看這一列的內容作答，不要查其他資料。",
+            "no_contradictions": "沒有：同樣的輸入都有同樣的答案。",
+            "contradictions_note": "同樣的輸入有不同的答案。若只有一個是對的，在修正過的副本裡改掉另一列。",
+            "seen": "答案（位置）",
+            "duplicates_rules": [
+                "全形半形、大小寫、空白不計，相同的輸入算同一則。",
+                "同一則輸入出現多次不會被刪掉，但一定留在訓練、驗證、測試的同一邊，否則測試等於洩題。",
+            ],
             "prediction_key": "解析後的答案；無法解析時是 null",
             "answer_form": "模型寫出的答案像這樣：",
             "parsing_open": ["照這一類任務的格式解析；前後的空白不計。"],
@@ -462,8 +501,35 @@ OF_TYPE = {
         },
     },
     "en": {
+        "undecided": {
+            "intro": "This page is made from `task_definition.yaml` and the data; do not edit it. The standard "
+                     "belongs in `{definitions}`; then run `uv run python scripts/01_validate_data.py` to renew it.",
+            "unsure_steps": [
+                "Read the instruction and the definitions above first.",
+                "Still unsure: leave the row out for now and note why. Do not guess, and do not toss a coin.",
+                "Collect such rows and decide on them together.",
+                "The same case again and again means that the standard lacks a sentence: change `{definitions}`, then "
+                "look again at the rows done before.",
+            ],
+            "file_rules": [
+                "The encoding is UTF-8. In Excel, save as “CSV UTF-8 (comma delimited)”.",
+                "Colours, merged cells and comments are no answers: they are not read. Other columns may stay; they "
+                "are not read either.",
+                "Files in `data/raw/` are never edited; save a corrected copy beside them and change `data.files` in "
+                "`task_definition.yaml`.",
+            ],
+        },
         "open": {
             "unit": "One row is one input with its answer. Answer by what the row says alone; do not look anything up.",
+            "no_contradictions": "None: equal inputs have equal answers.",
+            "contradictions_note": "Equal inputs with different answers. Where only one is right, correct the other "
+                                   "row in a corrected copy.",
+            "seen": "Answer (place)",
+            "duplicates_rules": [
+                "Inputs that differ only in width, case or white space count as the same one.",
+                "Equal inputs are not removed, but all of them stay on one side of train, validation and test; else "
+                "the test would give its answers away.",
+            ],
             "prediction_key": "the parsed answer; null where it could not be parsed",
             "answer_form": "An answer of the model looks like this:",
             "parsing_open": ["It is read in the form of this kind of task; outer white space does not count."],

@@ -32,12 +32,15 @@ def annotation_guide(
     examples_by_label: Mapping[str, Sequence[str]],
     decisions: Sequence[Decision],
     contradictions: Sequence[Contradiction],
+    own_rows: Sequence[Mapping[str, Any]] = (),
 ) -> str:
     """Markdown for somebody who has never seen the task: what is judged, by which standard, and how the file looks.
 
-    `examples_by_label` holds a few texts out of the data for each label; `contradictions` are those still open.
+    `examples_by_label` holds a few texts out of the data for each label; `contradictions` are those still open;
+    `own_rows` are a few rows of the data, column -> value.
     """
-    words = ANNOTATION[definition.language] | _words_of_type(definition)
+    undecided = {} if "label" in definition.task_type.FIELDS else OF_TYPE[definition.language]["undecided"]
+    words = ANNOTATION[definition.language] | undecided | _words_of_type(definition)
     if named := CLASSES[definition.language].get(definition.task.type):
         words |= {"label": named["label"], "labels": named["label"]}
     sections = [
@@ -49,7 +52,7 @@ def annotation_guide(
         *_edge_cases(definition, decisions, contradictions, words),
         f"## {words['unsure']}",
         _numbered([step.format(definitions=_place_of_definitions(definition)) for step in words["unsure_steps"]]),
-        *_file_rules(definition, examples_by_label, words),
+        *_file_rules(definition, examples_by_label, own_rows, words),
         *_sheet(definition, words),
         *_agreement(definition, words),
         *_duplicates(definition, words),
@@ -57,20 +60,23 @@ def annotation_guide(
     return "\n\n".join(sections) + "\n"
 
 
-def integration_guide(definition: TaskDefinition, config: RunConfig, measured: Parity | None = None) -> str:
+def integration_guide(
+    definition: TaskDefinition, config: RunConfig, measured: Parity | None = None, own: Any = None
+) -> str:
     """Markdown for the engineer who calls the model: predict.py, the exact request, the legal answers, the parser, and
-    how to serve it elsewhere, with what `export_model.py --verify` has `measured`."""
+    how to serve it elsewhere, with what `export_model.py --verify` has `measured`. It shows `own`, a record of the
+    task's data; without one, an example of the task type."""
     words = INTEGRATION[definition.language] | _words_of_type(definition)
     sections = [
         f"# {words['title']}: {literal(definition.name)}",
         words["intro"],
-        *_call(definition, words),
-        *_python_call(definition, words),
+        *_call(definition, own, words),
+        *_python_call(definition, own, words),
         *_input_forms(definition, words),
-        *_request(definition, words),
-        *_legal_answers(definition, words),
+        *_request(definition, own, words),
+        *_legal_answers(definition, own, words),
         *_settings(definition, config, words),
-        *_serving(definition, config, measured, words),
+        *_serving(definition, config, measured, own, words),
     ]
     return "\n\n".join(sections) + "\n"
 
@@ -154,18 +160,34 @@ def _edge_cases(
     return sections
 
 
-def _file_rules(definition: TaskDefinition, found: Mapping[str, Sequence[str]], words: dict[str, Any]) -> list[str]:
+def _file_rules(
+    definition: TaskDefinition,
+    found: Mapping[str, Sequence[str]],
+    own_rows: Sequence[Mapping[str, Any]],
+    words: dict[str, Any],
+) -> list[str]:
     columns, is_closed = _columns(definition), bool(_answers(definition))
     rows = [(words["roles"].get(role, role), column) for role, column in columns.items()]
-    sample = _sample_file(definition, columns, found, words)
+    own = [] if is_closed else [{c: row[c] for c in columns.values() if row.get(c) is not None} for row in own_rows]
+    sample = _as_file(columns, own) if own else _sample_file(definition, columns, found, words)
+    note = "file_example" if is_closed else "file_example_own" if own else "file_example_open"
     return [
         f"## {words['file']}",
         _bullets([*(words["label_rules"] if is_closed else words["open_rules"]), *words["file_rules"]]),
         words["columns"],
         table((words["role"], words["column"]), rows),
-        words["file_example"] if is_closed else words["file_example_open"],
+        *_offsets(definition, words),
+        words[note],
         fenced(sample, "json" if sample.startswith("{") else "csv"),
     ]
+
+
+def _offsets(definition: TaskDefinition, words: dict[str, Any]) -> list[str]:
+    """How the places of entities count, where rows say places."""
+    offsets = getattr(definition.task, "offsets", None)
+    if offsets is None or "entities" not in definition.data.fields:
+        return []
+    return [words["offsets"].format(unit=words["units"][offsets.unit], end=words["ends"][offsets.end])]
 
 
 def _columns(definition: TaskDefinition) -> dict[str, str]:
@@ -192,6 +214,10 @@ def _sample_file(
         ]
     cells = [{column: (row | stand_ins)[role] for role, column in columns.items() if role in row | stand_ins}
              for row in rows[:2]]  # fmt: skip
+    return _as_file(columns, cells)
+
+
+def _as_file(columns: Mapping[str, str], cells: Sequence[Mapping[str, Any]]) -> str:
     if len(columns) == 1 or not all(isinstance(value, str) for row in cells for value in row.values()):
         return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in cells)
     out = io.StringIO()
@@ -275,16 +301,16 @@ def _duplicates(definition: TaskDefinition, words: dict[str, Any]) -> list[str]:
 # The integration guide.
 
 
-def _call(definition: TaskDefinition, words: dict[str, Any]) -> list[str]:
+def _call(definition: TaskDefinition, own: Any, words: dict[str, Any]) -> list[str]:
     decoding = definition.evaluation.decoding
-    row = _illustrated(definition)
+    row = _illustrated(definition, own)
     summary = Summary.of("predict", run="baseline", counts={"rows": 1}, outputs={"predictions": [row]})
     keys = [(key, _of_decoding(words[f"{key}_key"], decoding)) for key in row]
     return [
         f"## {words['call']}",
         words["call_note"],
         *([] if forms.single_text(definition) else [words["call_json"]]),
-        fenced(f"uv run python scripts/predict.py {shlex.quote(_argument(definition))}", "bash"),
+        fenced(f"uv run python scripts/predict.py {shlex.quote(_argument(definition, own))}", "bash"),
         words["output"],
         fenced(_json(dataclasses.asdict(summary)), "json"),
         words["fields"],
@@ -293,22 +319,22 @@ def _call(definition: TaskDefinition, words: dict[str, Any]) -> list[str]:
     ]
 
 
-def _argument(definition: TaskDefinition) -> str:
+def _argument(definition: TaskDefinition, own: Any) -> str:
     """An example row as predict.py takes it: its text, or a JSON object of its columns."""
-    _, values = forms.example_input(definition)
+    _, values = forms.example_input(definition, own)
     if role := forms.single_text(definition):
         return _one_line(values[role])
-    return json.dumps(_input_row(definition), ensure_ascii=False)
+    return json.dumps(_input_row(definition, own), ensure_ascii=False)
 
 
-def _illustrated(definition: TaskDefinition) -> dict[str, Any]:
+def _illustrated(definition: TaskDefinition, own: Any) -> dict[str, Any]:
     """One entry of `predictions` with the keys that predict.py writes; numbers are made up, open answers are those of
     the task type's example."""
     module, answers = definition.task_type, _answers(definition)
-    asked, _ = forms.example_input(definition)
+    asked, _ = forms.example_input(definition, own)
     text = module.text_of(module.normalized(asked, definition.data.normalize))
     if not answers:
-        written, value = _open_answer(definition)
+        written, value = _open_answer(definition, own)
         return {"text": text, "prediction": value, "probabilities": None, "raw_output": written, "parsed": True}
     label = next(iter(answers))
     scored = definition.evaluation.decoding == "score"
@@ -348,8 +374,8 @@ for row in predict([{row}]):
 """
 
 
-def _python_call(definition: TaskDefinition, words: dict[str, Any]) -> list[str]:
-    row = repr(_input_row(definition))
+def _python_call(definition: TaskDefinition, own: Any, words: dict[str, Any]) -> list[str]:
+    row = repr(_input_row(definition, own))
     code = PYTHON_CALL.replace("{row}", row)  # not format(): the code has braces of its own
     return [f"## {words['python']}", words["python_note"], fenced(code, "python")]
 
@@ -372,9 +398,9 @@ def _input_forms(definition: TaskDefinition, words: dict[str, Any]) -> list[str]
     return [f"## {words['inputs']}", "\n".join(lines)]
 
 
-def _request(definition: TaskDefinition, words: dict[str, Any]) -> list[str]:
+def _request(definition: TaskDefinition, own: Any, words: dict[str, Any]) -> list[str]:
     """The messages as training has them, with one of the task type's examples as the question."""
-    asked, _ = forms.example_input(definition)
+    asked, _ = forms.example_input(definition, own)
     record = definition.task_type.normalized(asked, definition.data.normalize)
     messages = prompts.prefix_messages(definition, [])
     if n := definition.prompt.n_few_shot:
@@ -384,25 +410,25 @@ def _request(definition: TaskDefinition, words: dict[str, Any]) -> list[str]:
     sections = [f"## {words['request']}", words["request_note"], fenced(_json(messages), "json"), words["template"]]
     if n:
         sections.append(words["few_shot"].format(n=n))
-    return [*sections, f"### {words['normalize']}", _normalization(definition, words)]
+    return [*sections, f"### {words['normalize']}", _normalization(definition, own, words)]
 
 
-def _normalization(definition: TaskDefinition, words: dict[str, Any]) -> str:
+def _normalization(definition: TaskDefinition, own: Any, words: dict[str, Any]) -> str:
     """What `data.normalize` makes of a text with full-width characters."""
     if not definition.data.normalize:
         return words["no_normalize"]
     before = "ＡＢＣ１２３％"
-    asked, _ = forms.example_input(definition)
+    asked, _ = forms.example_input(definition, own)
     field = next(name for name, value in asked.model_dump().items() if isinstance(value, str) and value)
     record = asked.model_copy(update={field: before})
     after = getattr(definition.task_type.normalized(record, definition.data.normalize), field)
     return words["nfkc"].format(before=before, after=after)
 
 
-def _legal_answers(definition: TaskDefinition, words: dict[str, Any]) -> list[str]:
+def _legal_answers(definition: TaskDefinition, own: Any, words: dict[str, Any]) -> list[str]:
     module, answers = definition.task_type, _answers(definition)
     if not answers:
-        return _open_answers(definition, words)
+        return _open_answers(definition, own, words)
     first, second = list(answers.values())[:2]
     tried = [first, f" {first}。\n", f"「{second}」", f"→ {first}", f"{first} {second}", "?", ""]
     rows = []
@@ -421,21 +447,28 @@ def _legal_answers(definition: TaskDefinition, words: dict[str, Any]) -> list[st
     ]
 
 
-def _open_answer(definition: TaskDefinition) -> tuple[str, Any]:
+def _open_answer(definition: TaskDefinition, own: Any) -> tuple[str, Any]:
     """What a model writes for the example, and what becomes of it."""
-    module, (record, _) = definition.task_type, forms.examples(definition)[0]
-    written = module.answer(record, module.EXAMPLE_OPTIONS)
-    value = module.parse(written, module.EXAMPLE_OPTIONS)
-    return written, module.resolved(record, [record], [value], module.EXAMPLE_OPTIONS)
+    module, (record, options) = definition.task_type, _shown(definition, own)
+    written = module.answer(record, options)
+    return written, module.resolved(record, [record], [module.parse(written, options)], options)
 
 
-def _open_answers(definition: TaskDefinition, words: dict[str, Any]) -> list[str]:
+def _shown(definition: TaskDefinition, own: Any) -> tuple[Any, Any]:
+    """A record and the options that it belongs to."""
+    if own is not None:
+        return own, definition.task
+    return forms.examples(definition)[0][0], definition.task_type.EXAMPLE_OPTIONS
+
+
+def _open_answers(definition: TaskDefinition, own: Any, words: dict[str, Any]) -> list[str]:
     """What an answer looks like that is no label, and what the task type's own parser makes of some."""
     module = definition.task_type
-    written, _ = _open_answer(definition)
+    written, _ = _open_answer(definition, own)
+    _, options = _shown(definition, own)
     rows = []
     for text in (written, f" {written}\n", f"```json\n{written}\n```", "?", ""):
-        value = module.parse(text, module.EXAMPLE_OPTIONS)
+        value = module.parse(text, options)
         shown = words["unparsable"] if value is None else json.dumps(value, ensure_ascii=False)
         rows.append((_quoted(text), shown))
     return [
@@ -445,7 +478,7 @@ def _open_answers(definition: TaskDefinition, words: dict[str, Any]) -> list[str
         f"## {words['parsing']}",
         words[f"parsing_{definition.evaluation.decoding}"],
         _bullets([*words["parsing_open"], words["parsing_failed"]]),
-        words["parsing_examples_open"],
+        words["parsing_examples" if own is not None else "parsing_examples_open"],
         table((words["written"], words["parsed_as"]), rows),
     ]
 
@@ -494,11 +527,11 @@ print(answer.choices[0].message.content.strip())
 
 
 def _serving(
-    definition: TaskDefinition, config: RunConfig, measured: Parity | None, words: dict[str, Any]
+    definition: TaskDefinition, config: RunConfig, measured: Parity | None, own: Any, words: dict[str, Any]
 ) -> list[str]:
     """Commands for each way of serving. tests/test_export.py runs the first three as they stand here."""
     run = measured.run if measured else "baseline"
-    asked, _ = forms.example_input(definition)
+    asked, _ = forms.example_input(definition, own)
     record = definition.task_type.normalized(asked, definition.data.normalize)
     messages = prompts.asked(definition, [], record)
     values = {"{run}": run, "{messages}": repr(messages), "{name}": definition.name}
@@ -592,8 +625,8 @@ def _answers(definition: TaskDefinition) -> dict[str, str]:
 
 def _words_of_type(definition: TaskDefinition) -> dict[str, Any]:
     """What is said otherwise of this task type: of open answers in general, then its own words."""
-    found, closed = OF_TYPE[definition.language], definition.task_type.label_set(definition.task) is not None
-    return ({} if closed else found["open"]) | found.get(definition.task.type, {})
+    found, is_open = OF_TYPE[definition.language], definition.task_type.label_set(definition.task) is None
+    return (found["open"] if is_open else {}) | found.get(definition.task.type, {})
 
 
 def _named(definition: TaskDefinition) -> tuple[str | None, dict[str, str], dict[str, str]]:
@@ -618,9 +651,9 @@ def _place_of_definitions(definition: TaskDefinition) -> str:
     return "task.json_schema" if getattr(definition.task, "json_schema", None) else "description"
 
 
-def _input_row(definition: TaskDefinition) -> dict[str, Any]:
+def _input_row(definition: TaskDefinition, own: Any) -> dict[str, Any]:
     """Column -> value of one row to predict."""
-    _, values = forms.example_input(definition)
+    _, values = forms.example_input(definition, own)
     return {column: values[role] for role, column in forms.inputs(definition).items() if role in values}
 
 
