@@ -166,6 +166,16 @@ def test_swapped_sides_are_a_contradiction_other_pairs_of_a_prompt_are_none(tmp_
     assert "swapped" in warnings[1]["message"] and "data/raw/all.jsonl:1" in warnings[1]["message"]
 
 
+@pytest.mark.parametrize(
+    ("n_longer", "said"),
+    [(38, "longer answer in 95%"), (2, "shorter answer in 95%"), (31, None), (20, None)],
+)
+def test_pairs_whose_longer_answer_is_nearly_always_on_one_side_are_told(tmp_path, n_longer, said):
+    rows = [pair(n, "很好的回答" if n < n_longer else "好") for n in range(40)] + [pair(99, "一樣", "相同")]
+    warnings = task_of(tmp_path / "task", rows).run("01_validate_data.py").problems("length_bias", "warnings")
+    assert [said in warning["message"] for warning in warnings] == ([True] if said else [])
+
+
 def test_all_pairs_of_a_prompt_stay_on_one_side_of_the_split(tmp_path):
     rows = [pair(n, f"好{k}", f"不好{k}") for n in range(30) for k in range(3)]
     task = task_of(tmp_path / "task", rows)

@@ -49,7 +49,7 @@ def build_parser() -> cli.Parser:
 
 def validate(args: argparse.Namespace) -> Summary:
     from tasklib import schema
-    from tasklib.data import data_report, dataset, decisions
+    from tasklib.data import data_checks, data_report, dataset, decisions
     from tasklib.paths import task_paths
 
     if args.near_duplicates is not None and not 0.3 <= args.near_duplicates < 1:
@@ -61,6 +61,9 @@ def validate(args: argparse.Namespace) -> Summary:
     data = dataset.scan(paths, definition)
     if args.near_duplicates is not None:
         _add_near_duplicates(paths, definition, data, args.near_duplicates)
+    if "chosen" in definition.task_type.FIELDS:
+        records = (example.record for example in dataset.examples(paths, definition))
+        data_checks.add_length_bias(data, itertools.islice(records, EXAMPLES_AMONG_ROWS))
     outputs = {} if args.dry_run else _write_documents(paths, definition, data)
     counts = {"rows": data.n_rows, "readable": len(data.index)}
     if data.n_decided:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from tasklib.summary import MAX_PROBLEMS_PER_CODE, Problem
 
 RARE_ROWS = 10  # below this a class's F1 says little
 IMBALANCE_RATIO = 20  # largest class over smallest
+ONE_SIDED, LEAST_PAIRS = 0.8, 20  # share of pairs whose longer answer is on one side, and how many pairs say so
 
 
 def check(dataset: Dataset, definition: TaskDefinition) -> None:
@@ -219,3 +220,20 @@ def _scripts(dataset: Dataset) -> None:
         )
 
     _add(dataset, odd, odd, "mixed_script", words)
+
+
+def add_length_bias(dataset: Dataset, pairs: Iterable[Any]) -> None:
+    """A warning where the longer answer, or the shorter, is nearly always the chosen one: DPO learns length first where
+    it can (Park et al. 2024, arXiv:2403.19159). `pairs` are records with `chosen` and `rejected`."""
+    differences = np.array([len(pair.chosen) - len(pair.rejected) for pair in pairs])
+    differences = differences[differences != 0]
+    if len(differences) < LEAST_PAIRS:
+        return
+    share = float((differences > 0).mean())
+    if max(share, 1 - share) < ONE_SIDED:
+        return
+    which = "longer" if share >= 0.5 else "shorter"
+    message = f"chosen is the {which} answer in {max(share, 1 - share):.0%} of the pairs that differ in length"
+    hint = f"a model may learn to write {which} answers and nothing else: add pairs whose better answer is not the "
+    hint += f"{which} one, and look whether the run beats the baseline `{which}` of 04_evaluate.py"
+    dataset.findings.warning(Problem(code="length_bias", message=message, hint=hint))
