@@ -39,7 +39,11 @@ def judged(spec, metrics):
 def test_a_run_that_reaches_the_target_and_beats_everything_passes():
     comparisons = [against(name) for name in EVERYTHING]
     assert judged({"target": 0.8, "must_beat": EVERYTHING}, found(0.8, comparisons)).passed
-    assert judged({"must_beat": []}, found(None)).passed  # nothing is asked for
+
+
+def test_where_nothing_is_asked_for_there_is_no_gate_to_pass():
+    assert gate.judge(EvaluationSpec(must_beat=[]), found(None)) is None
+    assert gate.judge(EvaluationSpec(must_beat=[], target=0.5), found(0.6)).passed
 
 
 @pytest.mark.parametrize("verdict", ["worse", "not_distinguishable"])

@@ -40,7 +40,6 @@ RESULT = Path(__file__).parent / "results" / "types_methods_adapters.json"
 EXAMPLES = BUNDLE / "templates" / "examples"
 ADAPTERS = ("lora", "qlora", "dora", "qdora", "full")
 RATES = {"sft": 1e-3, "dpo": 5e-5, "orpo": 5e-4}  # of adapters; full training takes a tenth
-MAX_NEW_TOKENS = 64  # a model of so few steps seldom ends an answer; longer gold answers are cut in every cell
 SPLIT = {"validation": 0.15, "test": 0.15}
 
 
@@ -92,8 +91,6 @@ def run_cell(task: Task, module: Any, method: str, adapter: str) -> dict[str, An
     training |= {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2}  # pairs are two texts a row
     training |= {"max_length": baseline["training"]["max_length"], "seed": 42, "save_strategy": "no"}
     sections: dict[str, Any] = {"method": method, "adapter": spec, "training": training}
-    room = min(MAX_NEW_TOKENS, (baseline.get("generation") or {}).get("max_new_tokens", MAX_NEW_TOKENS))
-    sections["generation"] = {"max_new_tokens": room}
     if method != "sft" and "chosen" not in module.FIELDS:
         sections["preference_data"] = f"data/preferences/sft-{adapter}.jsonl"
         if not (task.folder / sections["preference_data"]).is_file():

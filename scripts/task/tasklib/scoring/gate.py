@@ -13,8 +13,10 @@ MAY_BE_ABSENT = {"previous_best"}  # a first run has no earlier one to beat
 HAS_ITS_OWN_HINT = {"few_shot"}
 
 
-def judge(spec: EvaluationSpec, found: Metrics) -> Gate:
-    """Whether the gate is passed; `reasons` (English) name each gap."""
+def judge(spec: EvaluationSpec, found: Metrics) -> Gate | None:
+    """Whether the gate is passed; `reasons` (English) name each gap. None where nothing is asked for."""
+    if spec.target is None and not spec.must_beat:
+        return None
     reasons = shortfalls(spec.target, spec.must_beat, found, "en")
     return Gate(passed=not reasons, target=spec.target, reasons=reasons)
 
