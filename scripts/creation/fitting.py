@@ -58,6 +58,17 @@ class Sizes(NamedTuple):
     answer: int
 
 
+class _Trial(NamedTuple):
+    """What rows are with some options: the share of readable ones, their records, the faults of the others by code and
+    the first message of each."""
+
+    share: float
+    options: dict[str, Any]
+    records: list[Any]
+    faults: Counter[str]
+    first: dict[str, str]
+
+
 def estimated_tokens(text: str) -> int:
     n_rare = sum(char > "\uffff" for char in text)
     n_han = (
@@ -80,20 +91,19 @@ def fit(proposal: Proposal, given: Mapping[str, Any], *, tell: bool) -> None:
             propose(proposal, rows, [name for name in known if name not in given])
     task = {**proposal.task, **{key: value for key, value in given.items() if value is not None}}
     variants = [VARIANTS[name] for name in VARIANTS if name in fields and name not in given]
-    tried: list[tuple[float, dict[str, Any], list[Any], Counter[str], dict[str, str]]] = []
+    tried: list[_Trial] = []
     for parts in itertools.product(*variants):
         variant = {key: value for part in parts for key, value in part.items()}
         options = _options(module, {**task, **variant})
         if options is None:
             return  # the schema says what is wrong with it
         records, faults, first = _readable(module, rows, options)
-        tried.append((len(records) / max(1, len(rows)), variant, records, faults, first))
-        if tried[-1][0] >= GOOD and "offsets" not in fields:
+        tried.append(_Trial(len(records) / max(1, len(rows)), variant, records, faults, first))
+        if tried[-1].share >= GOOD and "offsets" not in fields:
             break
-    best = next((one for one in tried if one[0] >= GOOD), max(tried, key=lambda one: one[0]))
+    best = next((one for one in tried if one.share >= GOOD), max(tried, key=lambda one: one.share))
     if "offsets" in fields:
-        least = max(GOOD, max(one[0] for one in tried) - RARE)
-        best = _by_mentions(proposal, best, [one for one in tried if one[0] >= least], given)
+        best = _by_mentions(proposal, best, tried)
     _, variant, records, faults, first = best
     proposal.options |= variant
     if tell:
@@ -103,20 +113,22 @@ def fit(proposal: Proposal, given: Mapping[str, Any], *, tell: bool) -> None:
         _warn_of_length(proposal, module)
 
 
-def _by_mentions(proposal: Proposal, usual: Any, readable: Sequence[Any], given: Mapping[str, Any]) -> Any:
+def _by_mentions(proposal: Proposal, usual: _Trial, tried: Sequence[_Trial]) -> _Trial:
     """Of the ways to read offsets that make rows readable, the one that cuts mentions where words end: behind a whole
     name stands now this character, now that; behind one that is cut, always the same; a name with one character too
-    many hardly comes again. Tried on Weibo NER, the People's Daily and the bundled example, read in each way."""
-    varied = {id(one): _variety(one[2]) for one in (usual, *readable)}
-    best = max(readable, key=lambda one: varied[id(one)], default=usual)
-    if "offsets" not in given and varied[id(best)] > MORE_VARIED * varied[id(usual)]:
-        pairs = zip(_mentions(best[2]), _mentions(usual[2]), strict=False)
+    many hardly comes again. Tried on Weibo NER, the People's Daily, FinEntity and the bundled example in each way."""
+    least = max(GOOD, max(one.share for one in tried) - RARE)
+    varied = [(_variety(one.records), one) for one in tried if one.share >= least]
+    variety, best = max(varied, key=lambda pair: pair[0], default=(0, usual))
+    if best is not usual and variety > MORE_VARIED * _variety(usual.records):
+        pairs = zip(_mentions(best.records), _mentions(usual.records), strict=False)
         one, other = next(((a, b) for a, b in pairs if a != b), ("", ""))
-        message = f"offsets are read as {_flow(best[1]['offsets'])}: mentions like {one!r}; as they stand, {other!r}"
+        offsets = _flow(best.options["offsets"])
+        message = f"offsets are read as {offsets}: mentions like {one!r}; as they stand, {other!r}"
         hint = "look at the mentions of the proposal; if they are wrong, write task.offsets into the file of --answers"
         proposal.warnings.append(Problem(code="offsets_from_data", message=message, field="task.offsets", hint=hint))
         usual = best
-    proposal.mentions = _mentions(usual[2])[:5]
+    proposal.mentions = _mentions(usual.records)[:5]
     return usual
 
 
