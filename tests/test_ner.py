@@ -541,6 +541,33 @@ def test_one_text_with_other_entities_is_told_without_a_label_to_decide_on(tmp_p
     assert outcome.problems("leakage")[0]["message"].endswith("and in test, with another answer")
 
 
+@pytest.mark.parametrize(
+    ("declared", "written", "said"),
+    [
+        ("exclusive", 0, None),
+        ("exclusive", 1, "task.offsets: {end: inclusive, unit: code_points}"),
+        ("inclusive", 0, "task.offsets: {end: exclusive, unit: code_points}"),
+    ],
+)
+def test_offsets_by_which_mentions_are_cut_or_too_long_are_told(tmp_path, declared, written, said):
+    example = yaml.safe_load((EXAMPLE / "answers.yaml").read_text(encoding="utf-8"))["task"]
+    lines = (EXAMPLE / "news.jsonl").read_text(encoding="utf-8").splitlines()
+    records = [ner.read_record(json.loads(line), ner.Options(**example))[0] for line in lines]
+    rows = [
+        {"text": r.text + "了", "entities": [{**e, "end": e["end"] - written} for e in r.entities]} for r in records
+    ]
+    task = make_task(tmp_path / "task", {"a.jsonl": jsonl(*rows)})
+    definition = {
+        "schema_version": 1,
+        "name": "tiny",
+        "task": {"type": "ner", "entity_types": example["entity_types"], "offsets": {"end": declared}},
+        "data": {"files": {"all": ["data/raw/a.jsonl"]}, "fields": {"text": "text", "entities": "entities"}},
+    }
+    (task.folder / "task_definition.yaml").write_text(yaml.safe_dump(definition), encoding="utf-8")
+    warnings = task.run("01_validate_data.py").problems("doubtful_offsets", "warnings")
+    assert [said in warning["hint"] for warning in warnings] == [True] * bool(said)
+
+
 def test_a_fault_of_a_tag_stands_on_the_line_of_its_token(tmp_path):
     good = "王 B-PER\n小 I-PER\n到 O\n台 B-LOC\n北 I-LOC\n\n"
     task = make_task(tmp_path / "task", {"a.conll": good + "她 O\n去 O\n高 I-LOC\n雄 I-PRE\n\n" + good + "李 B_PER\n"})

@@ -16,6 +16,7 @@ from creation import inventory, json_schema, recognition
 from creation.recognition import AGAINST, FAVOR, NOT_MENTIONED, SCALE
 from creation.sources import sample
 from tasklib import task_types
+from tasklib.data import spans
 from tasklib.reading.records import Row
 from tasklib.summary import Problem
 
@@ -24,10 +25,6 @@ if TYPE_CHECKING:
 
 MAX_LENGTH = 4096  # tokens of a row: the most that a config begins with
 RARE = 0.02  # share of rows that another name of one stance may have at most
-# Of a name's continuations, against those of the same names read in the usual way. Tried on samples of 60 to 1000 rows
-# of Weibo NER, the People's Daily and FinEntity in each convention: no plain one was misread from 1.1 on.
-MORE_VARIED = 1.2
-LEAST_MENTIONS = 20  # fewer do not tell how their offsets count
 GOOD = 0.9  # share of readable rows from which the usual options are taken without trying others
 # Tokens of a character, generously: SmolLM2's tokenizer, made for English, needs 2.1 for a Chinese one on average, and
 # 2.5 in some texts; English has 0.26, with formulas up to 0.6. Many tokenizers make a token of each digit, and some of
@@ -114,37 +111,20 @@ def fit(proposal: Proposal, given: Mapping[str, Any], *, tell: bool) -> None:
 
 
 def _by_mentions(proposal: Proposal, usual: _Trial, tried: Sequence[_Trial]) -> _Trial:
-    """Of the ways to read offsets that make rows readable, the one that cuts mentions where words end: behind a whole
-    name stands now this character, now that; behind one that is cut, always the same; a name with one character too
-    many hardly comes again. Tried on Weibo NER, the People's Daily, FinEntity and the bundled example in each way."""
+    """Of the ways to read offsets that make rows readable, the one that cuts mentions where words end."""
     least = max(GOOD, max(one.share for one in tried) - RARE)
-    varied = [(_variety(one.records), one) for one in tried if one.share >= least]
+    varied = [(spans.variety(one.records), one) for one in tried if one.share >= least]
     variety, best = max(varied, key=lambda pair: pair[0], default=(0, usual))
-    if best is not usual and variety > MORE_VARIED * _variety(usual.records):
-        pairs = zip(_mentions(best.records), _mentions(usual.records), strict=False)
+    if best is not usual and variety > spans.MORE_VARIED * spans.variety(usual.records):
+        pairs = zip(spans.mentions(best.records), spans.mentions(usual.records), strict=False)
         one, other = next(((a, b) for a, b in pairs if a != b), ("", ""))
-        offsets = _flow(best.options["offsets"])
+        offsets = spans.convention(best.options["offsets"])
         message = f"offsets are read as {offsets}: mentions like {one!r}; as they stand, {other!r}"
         hint = "look at the mentions of the proposal; if they are wrong, write task.offsets into the file of --answers"
         proposal.warnings.append(Problem(code="offsets_from_data", message=message, field="task.offsets", hint=hint))
         usual = best
-    proposal.mentions = _mentions(usual.records)[:5]
+    proposal.mentions = spans.mentions(usual.records)[:5]
     return usual
-
-
-def _flow(offsets: Mapping[str, str]) -> str:
-    return "{" + ", ".join(f"{key}: {value}" for key, value in offsets.items()) + "}"
-
-
-def _mentions(records: Sequence[Any]) -> list[str]:
-    return [record.text[found["start"] : found["end"]] for record in records for found in record.entities]
-
-
-def _variety(records: Sequence[Any]) -> float:
-    """How many more different strings there are with the next character than without; 0 for few mentions."""
-    longer = {record.text[found["start"] : found["end"] + 1] for record in records for found in record.entities}
-    mentions = _mentions(records)
-    return len(longer) / len({*mentions}) - 1 if len(mentions) >= LEAST_MENTIONS else 0
 
 
 def _mapped(proposal: Proposal) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from tasklib import cli
 from tasklib.summary import Summary, TaskError
 
+ROWS_OF_OFFSETS = 1000  # that are read in each way
 EXAMPLES_OF_A_LABEL, EXAMPLES_AMONG_ROWS = 3, 10_000  # what the annotation guide shows, and how far it looks
 
 
@@ -64,6 +65,11 @@ def validate(args: argparse.Namespace) -> Summary:
     if "chosen" in definition.task_type.FIELDS:
         records = (example.record for example in dataset.examples(paths, definition))
         data_checks.add_length_bias(data, itertools.islice(records, EXAMPLES_AMONG_ROWS))
+    if "entities" in definition.data.fields and hasattr(definition.task, "offsets"):
+        beginning = itertools.islice(dataset.raw_examples(paths, definition), ROWS_OF_OFFSETS)
+        fields = definition.data.fields.items()
+        rows = [{role: row.values.get(column) for role, column in fields} for row, _ in beginning]
+        data_checks.add_doubtful_offsets(data, definition, rows)
     outputs = {} if args.dry_run else _write_documents(paths, definition, data)
     counts = {"rows": data.n_rows, "readable": len(data.index)}
     if data.n_decided:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, get_args
 
 import numpy as np
 
+from tasklib.data import spans
 from tasklib.data.dataset import CHUNK_ROWS, PLACES, SCRIPTS, Dataset, Index
 from tasklib.schema import TaskDefinition
 from tasklib.summary import MAX_PROBLEMS_PER_CODE, Problem
 
 RARE_ROWS = 10  # below this a class's F1 says little
 IMBALANCE_RATIO = 20  # largest class over smallest
+MOST_ROWS = 0.98  # share of rows that another way to read offsets must read
 ONE_SIDED, LEAST_PAIRS = 0.8, 20  # share of pairs whose longer answer is on one side, and how many pairs say so
 
 
@@ -237,3 +240,25 @@ def add_length_bias(dataset: Dataset, pairs: Iterable[Any]) -> None:
     hint = f"a model may learn to write {which} answers and nothing else: add pairs whose better answer is not the "
     hint += f"{which} one, and look whether the run beats the baseline `{which}` of 04_evaluate.py"
     dataset.findings.warning(Problem(code="length_bias", message=message, hint=hint))
+
+
+def add_doubtful_offsets(dataset: Dataset, definition: TaskDefinition, rows: Sequence[Mapping[str, Any]]) -> None:
+    """A warning where mentions would end as words do if offsets counted otherwise than `task.offsets` says. `rows` are
+    readable ones, role -> value."""
+    module, declared = definition.task_type, definition.task.offsets
+    legal = {name: get_args(field.annotation) for name, field in type(declared).model_fields.items()}
+    read = {}
+    for values in itertools.product(*legal.values()):
+        offsets = type(declared)(**dict(zip(legal, values, strict=True)))
+        options = definition.task.model_copy(update={"offsets": offsets})
+        found = [record for row in rows if (record := module.read_record(row, options)[0]) is not None]
+        if len(found) >= MOST_ROWS * len(rows):
+            read[offsets] = found
+    best = max(read, key=lambda offsets: spans.variety(read[offsets]), default=declared)
+    if best == declared or spans.variety(read[best]) <= spans.MORE_VARIED * spans.variety(read.get(declared, [])):
+        return
+    pairs = zip(spans.mentions(read[best]), spans.mentions(read[declared]), strict=False)
+    one, other = next(((a, b) for a, b in pairs if a != b), ("", ""))
+    message = f"mentions like {other!r} seem to be cut, or too long; with other offsets they are {one!r}"
+    hint = f"look at some rows; if the second is right: task.offsets: {spans.convention(best.model_dump())}"
+    dataset.findings.warning(Problem(code="doubtful_offsets", message=message, field="task.offsets", hint=hint))

@@ -269,6 +269,34 @@ def _orphan(number: int, tag: str, before: str | None) -> Fault:
     return Fault("orphan_tag", f"token {number + 1}: {tag} {what}", "tags", hint, number)
 
 
+# What mentions look like
+
+LEAST_MENTIONS = 20  # fewer do not tell how their offsets count
+# Of the variety of one reading, against that of another. Tried on samples of 60 to 1000 rows of Weibo NER, the People's
+# Daily and FinEntity in each convention: no plain one was misread from 1.1 on.
+MORE_VARIED = 1.2
+
+
+def mentions(records: Sequence[Any]) -> list[str]:
+    """The words of each entity of records with `text` and `entities`."""
+    return [record.text[found["start"] : found["end"]] for record in records for found in record.entities]
+
+
+def variety(records: Sequence[Any]) -> float:
+    """How many more different strings mentions are with the next character than without; 0 for few mentions.
+
+    It is largest where mentions end as words do: behind a whole name stands now this character, now that; behind one
+    that is cut, always the same; a name with one character too many hardly comes again."""
+    longer = {record.text[found["start"] : found["end"] + 1] for record in records for found in record.entities}
+    found = mentions(records)
+    return len(longer) / len({*found}) - 1 if len(found) >= LEAST_MENTIONS else 0
+
+
+def convention(offsets: Mapping[str, str]) -> str:
+    """Offsets as they are written in task_definition.yaml."""
+    return "{" + ", ".join(f"{key}: {value}" for key, value in offsets.items()) + "}"
+
+
 # Tags within the text
 
 
