@@ -282,8 +282,25 @@ def test_the_default_instruction_names_every_field_with_what_may_stand_in_it():
 
 def test_only_text_and_copied_strings_are_normalized():
     record = extraction.Record(text="ＡＢ", output={"name": "ＡＢ", "tags": ["Ｃ"], "n": 1})
-    changed = extraction.normalized(record, ["nfkc"])
+    changed = extraction.normalized(record, ["nfkc"], options())
     assert changed.text == "AB" and changed.output == {"name": "AB", "tags": ["C"], "n": 1}
+
+
+def test_names_that_the_schema_fixes_stay_as_they_are_when_texts_are_normalized():
+    named = {"enum": ["买入", "卖出"]}
+    properties = {
+        "side": named,
+        "sides": {"type": "array", "items": named},
+        "maybe": {"anyOf": [named, {"type": "null"}]},
+        "who": {"type": "string"},
+        "both": {"anyOf": [{"type": "array", "items": {"type": "string"}}, named]},
+    }
+    schema = extraction.Options(type="extraction", json_schema={"type": "object", "properties": properties})
+    output = {"side": "买入", "sides": ["卖出"], "maybe": "买入", "who": "软件", "both": ["买入"]}
+    record = extraction.Record(text="软件买入", output=output)
+    changed = extraction.normalized(record, ["opencc_s2twp"], schema)
+    assert changed.text == "軟體買入"
+    assert changed.output == {**output, "who": "軟體", "both": ["買入"]}
 
 
 def test_leaves_are_counted_as_often_as_they_stand():

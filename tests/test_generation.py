@@ -328,13 +328,15 @@ def test_the_text_is_cut_and_not_the_question(rule):
 def test_declared_steps_change_everything_that_is_read_and_the_answers():
     found = record(messages=[{**SYSTEM, "content": "Ａ"}, {**USER, "content": "Ｂ"}, {**BOT, "content": "Ｃ"},
                              {**ASKED, "content": "Ｄ"}, {**REPLY, "content": "Ｅ"}])  # fmt: skip
-    changed = generation.normalized(found, ["nfkc"])
+    changed = generation.normalized(found, ["nfkc"], generation.EXAMPLE_OPTIONS)
     assert [turn["content"] for turn in changed.history] == ["A", "B", "C"]
     assert (changed.prompt, changed.response, changed.references) == ("D", "E", ["E"])
-    asked = generation.normalized(record(context="Ａ", question="Ｂ", answers=["Ｃ", "Ｄ"]), ["nfkc"])
+    asked = generation.normalized(
+        record(context="Ａ", question="Ｂ", answers=["Ｃ", "Ｄ"]), ["nfkc"], generation.EXAMPLE_OPTIONS
+    )
     assert (asked.context, asked.references) == ("A", ["C", "D"])
     simplified = record(context="铁桥经费三亿元。", question="经费多少？", answers=["三亿元", "三億元"])
-    changed = generation.normalized(simplified, ["opencc_s2twp"])
+    changed = generation.normalized(simplified, ["opencc_s2twp"], generation.EXAMPLE_OPTIONS)
     assert changed.context == "鐵橋經費三億元。" and changed.prompt == "經費多少？" and changed.references == ["三億元"]
 
 

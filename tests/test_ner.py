@@ -514,7 +514,7 @@ def test_the_dictionary_takes_the_longest_match_and_the_most_frequent_type():
 def test_entities_go_with_their_words_through_declared_steps(steps, text, words, after):
     start = text.index(words)
     record = ner.Record(text=text, entities=[{"start": start, "end": start + len(words), "type": "ORG"}])
-    assert [e["text"] for e in ner.gold(ner.normalized(record, steps))] == [after]
+    assert [e["text"] for e in ner.gold(ner.normalized(record, steps, ner.EXAMPLE_OPTIONS))] == [after]
 
 
 def test_one_text_with_other_entities_is_told_without_a_label_to_decide_on(tmp_path):

@@ -345,9 +345,9 @@ def test_rows_that_contradict_each_other_have_words_where_nobody_can_decide_on_o
 @every_type
 def test_without_declared_steps_a_record_is_not_changed(module):
     for record in module.EXAMPLES:
-        assert module.normalized(record, []) == record
-        changed = module.normalized(record, ["nfkc"])
-        assert module.normalized(changed, ["nfkc"]) == changed
+        assert module.normalized(record, [], module.EXAMPLE_OPTIONS) == record
+        changed = module.normalized(record, ["nfkc"], module.EXAMPLE_OPTIONS)
+        assert module.normalized(changed, ["nfkc"], module.EXAMPLE_OPTIONS) == changed
         if module.label_set(module.EXAMPLE_OPTIONS) is not None:  # labels are names; open answers are texts too
             assert module.gold(changed) == module.gold(record)
 

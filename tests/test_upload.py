@@ -730,7 +730,7 @@ def test_the_snippet_asks_with_exactly_the_prompt_of_training(monkeypatch, capsy
     assert capsys.readouterr().out == "正面\n"
     record = definition.task_type.Record(text="ＡＢＣ {text} \\n", label="positive")
     assert namespace["answer"](record.text) == "正面"
-    record = definition.task_type.normalized(record, definition.data.normalize)
+    record = definition.task_type.normalized(record, definition.data.normalize, definition.task)
     assert seen[-1][0] == [*prompts.prefix_messages(definition, []), prompts.user_message(definition, record)]
     assert seen[-1][1] == {"tokenize": False, "add_generation_prompt": True, "enable_thinking": False}
 

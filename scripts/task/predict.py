@@ -270,7 +270,7 @@ def _records(args: argparse.Namespace, definition: Any) -> list[tuple[str, int, 
             place = {"file": row.file, "line": row.line, "field": columns.get(f.role, f.role)}
             problems.append(Problem(code=f.code, message=f.message, hint=f.hint, **place))
         if record is not None:
-            records.append((row.file, row.line, module.normalized(record, definition.data.normalize)))
+            records.append((row.file, row.line, module.normalized(record, definition.data.normalize, definition.task)))
     if problems:
         raise TaskError(cli.ExitCode.DATA, problems)
     if not records:

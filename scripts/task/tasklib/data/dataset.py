@@ -174,7 +174,7 @@ def raw_examples(paths: TaskPaths, definition: TaskDefinition) -> Iterator[tuple
             record, _ = module.read_record(values, definition.task)
             if record is None:
                 continue
-            record = module.normalized(record, definition.data.normalize)
+            record = module.normalized(record, definition.data.normalize, definition.task)
             group = item.values.get(group_by) if group_by else None
             yield (
                 item,
@@ -334,7 +334,7 @@ class _Reading:
         if decision:
             self.used.add(decision)
             self.n_decided += row.values.get(spec.fields["label"]) != decision.label
-        record = module.normalized(record, spec.normalize)
+        record = module.normalized(record, spec.normalize, self.definition.task)
         text = module.text_of(record)
         self.file.append(len(self.reports) - 1)
         self.line.append(row.line)

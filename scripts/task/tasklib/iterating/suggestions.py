@@ -159,7 +159,7 @@ def read_pool(path: Path, definition: TaskDefinition) -> tuple[Pool, list[Proble
             for f in faults
         ]
         if record is not None:
-            record = module.normalized(record, definition.data.normalize)
+            record = module.normalized(record, definition.data.normalize, definition.task)
             key = dataset.text_key(module.text_of(record))
             pool.records.append(record)
             pool.rows.append(PoolRow(key, item.file, item.line, values))

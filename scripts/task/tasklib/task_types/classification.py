@@ -171,6 +171,6 @@ def reward(record: Record, text: str, options: Options) -> float:
     return float(parse(text, options) == record.label)
 
 
-def normalized(record: Record, forms: Sequence[str]) -> Record:
+def normalized(record: Record, forms: Sequence[str], options: Options) -> Record:
     """The record after the declared `data.normalize` steps."""
     return record.model_copy(update={"text": normalization.applied(record.text, forms)})

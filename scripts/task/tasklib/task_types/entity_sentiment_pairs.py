@@ -356,7 +356,7 @@ def reward(record: Record, text: str, options: Options) -> float:
     return 2 * len(wanted & named) / (len(wanted) + len(named)) if wanted or named else 1.0
 
 
-def normalized(record: Record, forms: Sequence[str]) -> Record:
+def normalized(record: Record, forms: Sequence[str], options: Options) -> Record:
     """The record after the declared `data.normalize` steps; entities too, so that they are still found in the text."""
     pairs = [{**pair, "entity": normalization.applied(pair["entity"], forms)} for pair in record.pairs]
     return record.model_copy(update={"text": normalization.applied(record.text, forms), "pairs": pairs})

@@ -340,20 +340,24 @@ def _absent(text: str, output: dict[str, Any], options: Options) -> list[Fault]:
     return faults
 
 
-def normalized(record: Record, forms: Sequence[str]) -> Record:
+def normalized(record: Record, forms: Sequence[str], options: Options) -> Record:
     """The record after the declared `data.normalize` steps: the text, and the strings of the object as what was copied
-    from it. Keys stay as they are."""
-    output = {name: _normalized(value, forms) for name, value in record.output.items()}
+    from it. Keys stay as they are, and so do the strings that would break the schema then (names of an `enum`)."""
+    output = _normalized(record.output, forms, options.json_schema)
     return record.model_copy(update={"text": normalization.applied(record.text, forms), "output": output})
 
 
-def _normalized(value: Any, forms: Sequence[str]) -> Any:
+def _normalized(value: Any, forms: Sequence[str], schema: dict[str, Any]) -> Any:
+    if "anyOf" in schema:
+        schema = next((one for one in schema["anyOf"] if json_schemas.is_valid(value, one)), schema)
     if isinstance(value, str):
-        return normalization.applied(value, forms)
+        changed = normalization.applied(value, forms)
+        return changed if changed == value or json_schemas.is_valid(changed, schema) else value
     if isinstance(value, list):
-        return [_normalized(inner, forms) for inner in value]
+        return [_normalized(inner, forms, schema.get("items", {})) for inner in value]
     if isinstance(value, dict):
-        return {key: _normalized(inner, forms) for key, inner in value.items()}
+        properties = schema.get("properties", {})
+        return {key: _normalized(inner, forms, properties.get(key, {})) for key, inner in value.items()}
     return value
 
 

@@ -316,7 +316,7 @@ def raw_row(record: Record, form: Form) -> dict[str, Any] | None:
     return values | system | rounds
 
 
-def normalized(record: Record, forms: Sequence[str]) -> Record:
+def normalized(record: Record, forms: Sequence[str], options: Options) -> Record:
     """The record after the declared `data.normalize` steps: questions, texts and earlier turns, and the answers too, or
     the model would learn to answer in another script than it reads."""
     applied = functools.partial(normalization.applied, steps=forms)

@@ -212,7 +212,7 @@ def _parts(text: str, options: Options) -> list[str]:
     return [part.strip() for part in parts if part.strip()] or [text]
 
 
-def normalized(record: Record, forms: Sequence[str]) -> Record:
+def normalized(record: Record, forms: Sequence[str], options: Options) -> Record:
     """The record after the declared `data.normalize` steps; labels are names and stay as they are."""
     return record.model_copy(update={"text": normalization.applied(record.text, forms)})
 

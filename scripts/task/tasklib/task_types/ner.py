@@ -413,7 +413,7 @@ def raw_row(record: Record, form: Form) -> dict[str, Any] | None:
     return row if found == record else None
 
 
-def normalized(record: Record, forms: Sequence[str]) -> Record:
+def normalized(record: Record, forms: Sequence[str], options: Options) -> Record:
     """The record after the declared `data.normalize` steps, its entities at the places where their words stand then."""
     if not forms:
         return record

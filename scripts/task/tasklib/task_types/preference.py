@@ -354,7 +354,7 @@ def raw_row(record: Record, form: Form) -> dict[str, Any] | None:
     return {"prompt": record.prompt, **sides, **system, **rounds}
 
 
-def normalized(record: Record, forms: Sequence[str]) -> Record:
+def normalized(record: Record, forms: Sequence[str], options: Options) -> Record:
     """The record after the declared `data.normalize` steps, its answers too: they are texts that the model reads."""
     if "nfkc" not in forms:
         return record

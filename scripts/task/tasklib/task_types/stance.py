@@ -223,7 +223,7 @@ def reward(record: Record, text: str, options: Options) -> float:
     return float(parse(text, options) == record.stance)
 
 
-def normalized(record: Record, forms: Sequence[str]) -> Record:
+def normalized(record: Record, forms: Sequence[str], options: Options) -> Record:
     """The record after the declared `data.normalize` steps."""
     changed = {role: normalization.applied(getattr(record, role), forms) for role in INPUT_FIELDS}
     return record.model_copy(update=changed)

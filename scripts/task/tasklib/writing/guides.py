@@ -332,7 +332,7 @@ def _illustrated(definition: TaskDefinition, own: Any) -> dict[str, Any]:
     the task type's example."""
     module, answers = definition.task_type, _answers(definition)
     asked, _ = forms.example_input(definition, own)
-    text = module.text_of(module.normalized(asked, definition.data.normalize))
+    text = module.text_of(module.normalized(asked, definition.data.normalize, definition.task))
     if not answers:
         written, value = _open_answer(definition, own)
         return {"text": text, "prediction": value, "probabilities": None, "raw_output": written, "parsed": True}
@@ -401,7 +401,7 @@ def _input_forms(definition: TaskDefinition, words: dict[str, Any]) -> list[str]
 def _request(definition: TaskDefinition, own: Any, words: dict[str, Any]) -> list[str]:
     """The messages as training has them, with one of the task type's examples as the question."""
     asked, _ = forms.example_input(definition, own)
-    record = definition.task_type.normalized(asked, definition.data.normalize)
+    record = definition.task_type.normalized(asked, definition.data.normalize, definition.task)
     messages = prompts.prefix_messages(definition, [])
     if n := definition.prompt.n_few_shot:
         shown = next(iter(_answers(definition).values()), "…")
@@ -421,7 +421,7 @@ def _normalization(definition: TaskDefinition, own: Any, words: dict[str, Any]) 
     asked, _ = forms.example_input(definition, own)
     field = next(name for name, value in asked.model_dump().items() if isinstance(value, str) and value)
     record = asked.model_copy(update={field: before})
-    after = getattr(definition.task_type.normalized(record, definition.data.normalize), field)
+    after = getattr(definition.task_type.normalized(record, definition.data.normalize, definition.task), field)
     return words["nfkc"].format(before=before, after=after)
 
 
@@ -532,7 +532,7 @@ def _serving(
     """Commands for each way of serving. tests/test_export.py runs the first three as they stand here."""
     run = measured.run if measured else "baseline"
     asked, _ = forms.example_input(definition, own)
-    record = definition.task_type.normalized(asked, definition.data.normalize)
+    record = definition.task_type.normalized(asked, definition.data.normalize, definition.task)
     messages = prompts.asked(definition, [], record)
     values = {"{run}": run, "{messages}": repr(messages), "{name}": definition.name}
     values["{max_new_tokens}"] = str(config.generation.max_new_tokens)

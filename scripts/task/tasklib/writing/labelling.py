@@ -206,7 +206,7 @@ def conversation(definition: TaskDefinition, row: SheetRow) -> list[prompts.Mess
     prompt = definition.prompt.model_copy(update={"instruction": instruction})
     asked = definition.model_copy(update={"prompt": prompt})
     record, _ = module.read_input(row.values, definition.task)
-    record = module.normalized(record, definition.data.normalize)
+    record = module.normalized(record, definition.data.normalize, definition.task)
     return [*prompts.prefix_messages(asked, []), prompts.user_message(asked, record)]
 
 
