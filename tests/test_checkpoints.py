@@ -77,6 +77,25 @@ def test_a_folder_that_does_not_exist_has_no_checkpoint(tmp_path):
     assert checkpoints.remove_broken(tmp_path / "none") == []
 
 
+@pytest.mark.parametrize(("epoch", "evaluates"), [(2.0, True), (2.5, False)])
+def test_an_epoch_that_is_cut_short_is_not_evaluated(epoch, evaluates):
+    from transformers import TrainerControl, TrainerState
+
+    request = checkpoints.StopRequest()
+    request.is_set = True
+    state, control = TrainerState(epoch=epoch), TrainerControl(should_evaluate=True)
+    request.callback().on_epoch_end(None, state, control)
+    assert control.should_evaluate is evaluates
+
+
+def test_a_launcher_that_repeats_the_signal_does_not_stop_at_once(monkeypatch):
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    with checkpoints.stop_softly() as request:
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert request.is_set
+
+
 def test_the_first_signal_asks_and_the_second_stops_at_once():
     before = signal.getsignal(signal.SIGTERM)
     with checkpoints.stop_softly() as request:

@@ -789,8 +789,9 @@ FRESH = {
     "docs/annotation_guide.md", "docs/integration.md", "pyproject.toml", "scripts/01_validate_data.py",
     "scripts/02_convert_format.py", "scripts/03_train.py", "scripts/04_evaluate.py", "scripts/05_upload_hf.py",
     "scripts/compare_runs.py", "scripts/diagnose.py", "scripts/export_model.py", "scripts/gguf_converter.txt",
-    "scripts/label_with.py", "scripts/make_preferences.py", "scripts/new_experiment.py", "scripts/predict.py",
-    "scripts/run_pipeline.sh", "scripts/suggest_labels.py", "scripts/sweep.py", "task_definition.yaml",
+    "scripts/label_with.py", "scripts/launch.py", "scripts/make_preferences.py", "scripts/new_experiment.py",
+    "scripts/predict.py", "scripts/remote.py", "scripts/run_pipeline.sh", "scripts/suggest_labels.py",
+    "scripts/sweep.py", "task_definition.yaml",
 }  # fmt: skip
 
 

@@ -6,6 +6,7 @@ import importlib.util
 import json
 import re
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 
@@ -63,6 +64,21 @@ def test_every_relative_link_leads_to_a_file(document):
     for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", document.read_text(encoding="utf-8")):
         if not re.match(r"[a-z]+:", target):
             assert (document.parent / target).exists(), target
+
+
+def test_the_readme_says_what_the_random_kills_gave_and_nothing_else():
+    """tests/bench/remote_kills.py writes the result."""
+    results = json.loads((BUNDLE / "tests/bench/results/remote_kills.json").read_text(encoding="utf-8"))
+    text = " ".join((BUNDLE / "README.md").read_text(encoding="utf-8").split())
+    assert results["faults"] == [] and f"in {sum(results['kills'].values())} random kills of" in text
+    assert set(results["kills"]) == {"controller", "connections", "supervisor", "trainer", "power", "sshd"}
+
+
+@pytest.mark.slow
+def test_the_computed_tables_of_the_references_are_up_to_date():
+    script = BUNDLE / "scripts" / "update_references.py"
+    done = subprocess.run([sys.executable, script, "--check"], capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize(("document", "command"), commands())

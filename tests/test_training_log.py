@@ -135,7 +135,7 @@ def test_metrics_of_an_evaluation_are_kept_and_its_speed_and_the_totals_at_the_e
     call(log, Bar(), {"eval_loss": 1.0, "eval_macro_f1": 0.5, "eval_runtime": 3.0, "eval_num_tokens": 7.0})
     call(log, Bar(), {"train_runtime": 9.0, "train_loss": 1.0, "num_tokens": 5.0})
     [line] = read_jsonl(log.path)
-    assert set(line) == {"step", "epoch", "elapsed_s", "eval_loss", "eval_macro_f1"}
+    assert set(line) == {"step", "max_steps", "epoch", "elapsed_s", "eval_loss", "eval_macro_f1"}
 
 
 # --- the curves ---

@@ -38,6 +38,8 @@ BODIES = {
     "new_experiment.py": "new_experiment",
     "compare_runs.py": "compare",
     "sweep.py": "sweep",
+    "remote.py": "remote",
+    "launch.py": "launch",
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -63,9 +64,11 @@ class Job:
 def train(args: argparse.Namespace) -> Summary:
     from tasklib import schema
     from tasklib.data import conversion
+    from tasklib.model import models
     from tasklib.paths import config_path, task_paths
-    from tasklib.training import imbalance, preparation, runs
+    from tasklib.training import imbalance, preparation, processes, runs
 
+    processes.join(on_cpu=models.device() == "cpu")
     paths = task_paths(args.task_dir)
     definition = schema.load_definition(paths.definition)
     config_file = config_path(paths, args.config)
@@ -90,7 +93,10 @@ def train(args: argparse.Namespace) -> Summary:
         counts = {**material.counts, "estimated_memory_bytes": material.estimate.total_bytes}
         report |= {"outputs": {}, "next": _command("03_train.py", flags)}
         return Summary.of("train", counts=counts, warnings=warnings, **report)
+    processes.wait()  # all have seen what is there; from here on the main process writes
     records = {job.name: _train_run(job, material, config_file, args) for job in pending}
+    if not processes.is_main():
+        return Summary.of("train", **report)
     for record in records.values():
         warnings += [Problem(code=a["alert"], message=a["message"], hint=a["hint"]) for a in record.alerts]
     first = next(iter(records.values()))
@@ -137,8 +143,11 @@ def _already_finished(job: Job, args: argparse.Namespace) -> bool:
 def _train_run(job: Job, material: Any, config_file: Path, args: argparse.Namespace) -> Any:
     """Trains one run under its lock and keeps run.json true whatever happens; returns the finished record."""
     from tasklib.model import prompts
-    from tasklib.training import checkpoints, runs
+    from tasklib.training import checkpoints, processes, runs
 
+    if not processes.is_main():
+        _fit(job, material)
+        return None
     started = runs.start(material.paths, job.config)
     record = runs.RunRecord(
         status="running",
@@ -190,17 +199,16 @@ def _run_and_record(folder: Path, record: Any, fit: Any) -> Any:
 
 def _fit(job: Job, material: Any) -> tuple[Any, dict[str, Any]]:
     """Trains and saves. Returns the model, and what run.json gets: counts, final numbers, alerts, peak memory."""
-    import yaml
     from transformers import set_seed
 
-    from tasklib import files, progress
+    from tasklib import progress
     from tasklib.model import models
-    from tasklib.training import checkpoints, packing, preparation, task_trainer, training_log
+    from tasklib.training import checkpoints, packing, preparation, processes, runs, task_trainer, training_log
 
     folder, config = job.folder, preparation.with_decided(job.config, material.decided)
-    resolved = yaml.safe_dump(job.config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-    files.write_text(folder / "config.yaml", resolved)
-    files.write_json(folder / "data_stats.json", material.statistics)
+    if processes.is_main():
+        _begin(job, material)
+    processes.wait()
     set_seed(config.training.seed)
     model = _model(config, material.paths)
     if config.training.trl_fields.get("packing"):
@@ -208,11 +216,9 @@ def _fit(job: Job, material: Any) -> tuple[Any, dict[str, Any]]:
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
     reference = _reference(config, material.paths)
     arguments = _arguments(config, folder, material)
-    broken = checkpoints.remove_broken(folder / "checkpoints")
-    preparation.say([f"removed {name}: it was cut off while being written" for name in broken])
     checkpoints.require_disk(folder, trainable, arguments.save_total_limit or 1)  # null keeps all: at least one
     checkpoint = checkpoints.last_whole(folder / "checkpoints")
-    log = training_log.TrainingLog(folder / "train_log.jsonl", checkpoint)
+    log = training_log.TrainingLog(folder / "train_log.jsonl", checkpoint, writes=processes.is_main())
     if models.device() == "cpu":
         task_trainer.score_only_labelled_positions()
     with progress.bar("train", 1, "step") as bar, checkpoints.stop_softly() as stop:
@@ -222,7 +228,10 @@ def _fit(job: Job, material: Any) -> tuple[Any, dict[str, Any]]:
             raise KeyboardInterrupt
     if lost := next((alert for alert in log.alerts if alert.code == "loss_is_nan"), None):
         raise TaskError(cli.ExitCode.USAGE, [Problem(code=lost.code, message=lost.message, hint=lost.hint)])
-    _save(trainer.model, material.tokenizer, config, folder)
+    state = trainer.accelerator.get_state_dict(trainer.model) if processes.is_sharded() else None
+    if processes.is_main():
+        _save(trainer.model, material.tokenizer, config, folder, state)
+    processes.wait()
     final = {"train_loss": log.last("loss").get("loss"), **log.last("eval_loss")}
     final |= {name: log.last(name).get(name) for name in training_log.REWARDS}
     if trainer.state.best_metric is not None:
@@ -232,7 +241,22 @@ def _fit(job: Job, material: Any) -> tuple[Any, dict[str, Any]]:
         "final": {name: float(value) for name, value in final.items() if value is not None},
         "alerts": [{"alert": a.code, "step": a.step, "message": a.message, "hint": a.hint} for a in log.alerts],
         "peak_memory_bytes": training_log.peak_memory_bytes(),
+        "hardware": runs.hardware(),  # again: whether accelerate shards is known now
     }
+
+
+def _begin(job: Job, material: Any) -> None:
+    """What the run's folder holds before the first step; checkpoints that were cut off are removed."""
+    import yaml
+
+    from tasklib import files
+    from tasklib.training import checkpoints, preparation
+
+    resolved = yaml.safe_dump(job.config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    files.write_text(job.folder / "config.yaml", resolved)
+    files.write_json(job.folder / "data_stats.json", material.statistics)
+    broken = checkpoints.remove_broken(job.folder / "checkpoints")
+    preparation.say([f"removed {name}: it was cut off while being written" for name in broken])
 
 
 def _model(config: Any, paths: Any) -> Any:
@@ -327,8 +351,7 @@ def _arguments(config: Any, folder: Path, material: Any) -> Any:
     fields.pop("packing", None)  # the rows are packed already
     if config.method == "sft":
         fields["dataset_kwargs"] = {"skip_prepare_dataset": True}
-    config_class = task_trainer.config_class(config.method)
-    return config_class(
+    arguments = task_trainer.config_class(config.method)(
         output_dir=str(folder / "checkpoints"),
         use_cpu=models.device() == "cpu",
         bf16=False,  # base_model.dtype decides; TRL would switch autocast on by itself
@@ -337,22 +360,26 @@ def _arguments(config: Any, folder: Path, material: Any) -> Any:
         push_to_hub=False,
         **fields,
     )
+    return task_trainer.on_one_device(arguments)
 
 
-def _save(model: Any, tokenizer: Any, config: Any, folder: Path) -> None:
-    """Writes adapter/ (or model/ after full training) with the tokenizer, safetensors only, whole or not at all."""
+def _save(model: Any, tokenizer: Any, config: Any, folder: Path, state: dict[str, Any] | None) -> None:
+    """Writes adapter/ (or model/ after full training) with the tokenizer, safetensors only, whole or not at all.
+    `state`: the gathered weights, where the model is sharded."""
     from tasklib import files
     from tasklib.model import models
 
     is_full = config.adapter.type == "full"
     with files.new_folder(folder / ("model" if is_full else "adapter")) as target:
         if is_full:
-            model.save_pretrained(target)
+            tied = getattr(model, "all_tied_weights_keys", {})  # gathered, they stand there twice
+            model.save_pretrained(target, state_dict=state and {k: v for k, v in state.items() if k not in tied})
         else:
             # the adapter must name its base model, not the folder that it was loaded from here
             model.peft_config["default"].base_model_name_or_path = models.hub_name(config.base_model)
             # no token was added: nothing to look up; DPO's copy of the adapter it began with stays behind
-            model.save_pretrained(target, save_embedding_layers=False, selected_adapters=["default"])
+            more = {"state_dict": state} if state else {}
+            model.save_pretrained(target, save_embedding_layers=False, selected_adapters=["default"], **more)
         tokenizer.save_pretrained(target)
         (target / "README.md").unlink(missing_ok=True)  # PEFT's placeholder card; 05_upload_hf.py writes the real one
 
@@ -360,28 +387,24 @@ def _save(model: Any, tokenizer: Any, config: Any, folder: Path) -> None:
 def _rehearse(job: Job, material: Any, after: str) -> Summary:
     """The whole way on few rows in a temporary folder: what would fail after hours fails within a minute.
 
-    Trains on the longest rows, so that the peak of memory and the time of a step are upper bounds.
+    Trains on the longest rows, so that the peak of memory and the time of a step are upper bounds. Of several processes
+    the main one reloads and answers; a sharded model need not fit into one, so there it is only trained and saved.
     """
-    from tasklib.answering import inference
-    from tasklib.model import models
-    from tasklib.training import preparation, rehearsal, runs
+    from tasklib.training import preparation, processes, rehearsal, runs
 
-    fields = job.config.training.trl_fields
-    n = 2 * fields["per_device_train_batch_size"] * fields.get("gradient_accumulation_steps", 1)
+    n = 2 * runs.global_batch_size(job.config)
     small = rehearsal.longest(material, n, n_evaluated=8)
     rows = small.rows.get("validation") or small.rows["train"][:8]
     config = preparation.with_training(job.config, **rehearsal.TRAINING)
-    with tempfile.TemporaryDirectory(prefix="rehearse-") as temporary:
-        folder = Path(temporary) / job.name
-        folder.mkdir()
+    with tempfile.TemporaryDirectory(prefix="rehearse-") as own:
+        folder = Path(processes.from_main(own)) / job.name
+        folder.mkdir(parents=True, exist_ok=True)
+        processes.wait()
         model, outcome = _fit(replace(job, folder=folder, config=config), small)
-        asked = (material.definition, config), (material.tokenizer, rows)
-        before = inference.answered(*asked[0], model, *asked[1])
-        del model
-        reloaded = models.load_trained(config, folder, merged=False)  # merging rounds; a loss in saving must show
-        rehearsal.require_same_answers(before, inference.answered(*asked[0], reloaded, *asked[1]))
-        written = rehearsal.generated(*asked[0], reloaded, *asked[1])
-        step_s = rehearsal.step_seconds(folder / "train_log.jsonl")
+        reloads = processes.is_main() and not processes.is_sharded()
+        written = _reloaded(material, config, model, rows, folder) if reloads else []
+        step_s = rehearsal.step_seconds(folder / "train_log.jsonl") if processes.is_main() else 0.0
+        processes.wait()
     steps = runs.total_steps(job.config, len(material.examples["train"]))  # sequences, where rows are packed
     counts = {
         "rows_trained": len(small.trained["train"]),
@@ -395,6 +418,20 @@ def _rehearse(job: Job, material: Any, after: str) -> Summary:
     return Summary.of("train", run=job.name, counts=counts, metrics=metrics, outputs={"generated": written}, next=after)
 
 
+def _reloaded(material: Any, config: Any, model: Any, rows: Any, folder: Path) -> list[str]:
+    """Two answers of the model that was saved; it must answer as the one in memory does."""
+    from tasklib.answering import inference
+    from tasklib.model import models
+    from tasklib.training import rehearsal
+
+    asked = (material.definition, config), (material.tokenizer, rows)
+    before = inference.answered(*asked[0], model, *asked[1])
+    del model
+    reloaded = models.load_trained(config, folder, merged=False)  # merging rounds; a loss in saving must show
+    rehearsal.require_same_answers(before, inference.answered(*asked[0], reloaded, *asked[1]))
+    return rehearsal.generated(*asked[0], reloaded, *asked[1])
+
+
 def _inputs(paths: Any, config_file: Path, preference_data: str | None) -> dict[str, str]:
     from tasklib.files import sha256_of
 
@@ -404,6 +441,10 @@ def _inputs(paths: Any, config_file: Path, preference_data: str | None) -> dict[
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    from tasklib.training import processes
+
+    if not processes.is_main():  # stdout is for one summary
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     return cli.run(build_parser(), train, argv)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -14,7 +15,8 @@ def bar(what: str, total: int, unit: str) -> Iterator[Any]:
     from tqdm import tqdm
 
     interval_s = 0.1 if sys.stderr.isatty() else 10.0
-    with tqdm(total=total, desc=what, unit=unit, file=sys.stderr, mininterval=interval_s, maxinterval=interval_s) as it:
+    flags = {"mininterval": interval_s, "maxinterval": interval_s, "disable": os.environ.get("RANK", "0") != "0"}
+    with tqdm(total=total, desc=what, unit=unit, file=sys.stderr, **flags) as it:  # of several processes one speaks
         yield it
 
 

@@ -192,8 +192,32 @@ class EvaluationSpec(Strict):
     must_beat: list[str] = Field([], description="the gate: what to beat by the paired test")
 
 
+class RemoteSpec(Strict):
+    """The user's own server, reached by ssh. Personal: no part of a run's identity, of cards or uploads."""
+
+    host: str = Field(
+        pattern=r"^([A-Za-z0-9_][\w.+-]*@)?[A-Za-z0-9_\[][\w.:\]-]*$",
+        description="user@server, or a Host of ~/.ssh/config",
+    )
+    port: int | None = Field(None, ge=1, le=65535, description="null: 22, or what ~/.ssh/config says")
+    ssh_key: str | None = Field(None, min_length=1, description="path of the private key; null: ssh's own choice")
+    cuda_devices: str | None = Field(
+        None, pattern=r"^[\w-]+(,[\w-]+)*$", description="CUDA_VISIBLE_DEVICES, e.g. 0,1; null: all that are there"
+    )
+    workdir: str = Field("~/finetune-llm", min_length=1, description="folder on the server for all tasks")
+    python: str | None = Field(None, min_length=1, description="interpreter there to use instead of uv")
+    price_per_hour: float | None = Field(None, ge=0, description="what an hour costs, in any currency")
+
+
 class ComputeSpec(Strict):
-    target: Literal["local"] = "local"
+    target: Literal["local", "remote"] = Field("local", description="where training runs")
+    remote: RemoteSpec | None = None
+
+    @model_validator(mode="after")
+    def _remote_has_a_server(self) -> ComputeSpec:
+        if self.target == "remote" and self.remote is None:
+            raise ValueError("target is remote, but no server is named: run scripts/remote.py setup --host user@server")
+        return self
 
 
 class HubSpec(Strict):

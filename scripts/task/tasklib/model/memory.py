@@ -19,7 +19,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 from tasklib.exit_codes import ExitCode
 from tasklib.model import meta_model, models
@@ -40,7 +40,9 @@ from tasklib.schema import AdapterSpec, BaseModelSpec, RunConfig, TaskDefinition
 from tasklib.summary import Problem, TaskError
 
 __all__ = [
+    "ALONE",
     "Estimate",
+    "Spread",
     "estimate_evaluation",
     "estimate_training",
     "free_bytes",
@@ -51,11 +53,24 @@ __all__ = [
 
 
 @dataclass(frozen=True)
+class Spread:
+    """How many processes train one run together, each on its own device, and whether each holds only its share of
+    weights, gradients and optimizer (FSDP) or all of them (DDP)."""
+
+    n_processes: int = 1
+    is_sharded: bool = False
+
+
+ALONE = Spread()
+
+
+@dataclass(frozen=True)
 class Estimate:
-    """Bytes of each part, and `total_bytes` at the moment that needs most.
+    """Bytes of each part that one process holds, and `total_bytes` at the moment that needs most.
 
     `overlap_bytes` is what the parts never hold at once: gradients arrive while activations go. `cache_bytes` is the
-    key-value cache of answering. `batch` is (rows, tokens) of the longest batch; `notes` say what had to be assumed.
+    key-value cache of answering. `communication_bytes` is there where several processes train together: DDP's buckets,
+    or the weights that FSDP gathers. `batch` is (rows, tokens) of the longest batch; `notes` say what was assumed.
     """
 
     weights_bytes: int
@@ -66,6 +81,7 @@ class Estimate:
     logits_bytes: int
     overhead_bytes: int
     cache_bytes: int = 0
+    communication_bytes: int = 0
     overlap_bytes: int = 0
     batch: tuple[int, int] = (0, 0)
     notes: tuple[str, ...] = ()
@@ -88,9 +104,11 @@ class Estimate:
         return [head, *table, *(f"  note: {note}" for note in self.notes)]
 
 
-def estimate_training(config: RunConfig, token_lengths: Sequence[int], n_trained: Sequence[int]) -> Estimate:
+def estimate_training(
+    config: RunConfig, token_lengths: Sequence[int], n_trained: Sequence[int], spread: Spread = ALONE
+) -> Estimate:
     """Peak memory of training on rows of these token lengths, of which `n_trained` are labelled. Of a pair both sides
-    are rows.
+    are rows. With several processes it is that of each.
 
     Loads config.json alone. `training.activation_checkpointing` absent means off. Raises TaskError (exit 4) when the
     config of the base model cannot be had, and (exit 2) for adapters that cannot be placed.
@@ -117,7 +135,7 @@ def estimate_training(config: RunConfig, token_lengths: Sequence[int], n_trained
     is_full = config.adapter.type == "full"
     if training.get("label_smoothing_factor"):
         notes.append("label_smoothing_factor needs the logits of every position, which are not counted")
-    return Estimate(
+    alone = Estimate(
         weights_bytes=meta.weights_bytes * (n_copies if is_full else 1),
         adapter_bytes=meta.adapter_bytes * n_copies,
         gradients_bytes=gradients,
@@ -129,6 +147,29 @@ def estimate_training(config: RunConfig, token_lengths: Sequence[int], n_trained
         batch=shape,
         notes=(*notes, *assumed),
     )
+    return _spread_out(alone, meta, spread)
+
+
+def _spread_out(alone: Estimate, meta: MetaModel, spread: Spread) -> Estimate:
+    """What one of several processes holds.
+
+    DDP keeps everything and copies the gradients into buckets that it sends (torch 2.15, DistributedDataParallel,
+    `gradient_as_bucket_view`). FSDP keeps a share of weights, gradients and optimizer, gathers two layers at once (the
+    one that works and the next), and embedding with head, a group that is not freed after its forward pass (torch's
+    `fully_shard`; accelerate 1.15, `fsdp2_prepare_model`). Activations and logits are each process's own in both.
+    """
+    n = spread.n_processes
+    if n == 1:
+        return alone
+    if not spread.is_sharded:
+        return replace(alone, communication_bytes=meta.gradients_bytes)
+    layer, ends = meta_model.group_bytes(meta)
+    shares = {
+        name: -(-getattr(alone, name) // n)
+        for name in ("weights_bytes", "adapter_bytes", "gradients_bytes", "optimizer_bytes")
+    }
+    overlap = min(alone.overlap_bytes, shares["gradients_bytes"])
+    return replace(alone, **shares, communication_bytes=2 * layer + ends, overlap_bytes=overlap)
 
 
 def estimate_evaluation(
@@ -171,22 +212,24 @@ def estimate_evaluation(
 
 
 def settings_that_fit(
-    config: RunConfig, token_lengths: Sequence[int], n_trained: Sequence[int], free: int
+    config: RunConfig, token_lengths: Sequence[int], n_trained: Sequence[int], free: int, spread: Spread = ALONE
 ) -> list[str]:
     """`key=value` for `--set` under which training fits into `free` bytes; [] when it fits as it is or nothing does.
 
     Least harm first: smaller batches with accumulation, which cost speed alone; activation checkpointing, which costs a
     third more time (Chen et al. 2016); qlora, which is another method and is named as such. Never a shorter max_length.
     """
-    return _first_fit(config, token_lengths, n_trained, free)[0]
+    return _first_fit(config, token_lengths, n_trained, free, spread)[0]
 
 
-def require_fit(config: RunConfig, token_lengths: Sequence[int], n_trained: Sequence[int], free: int) -> Estimate:
+def require_fit(
+    config: RunConfig, token_lengths: Sequence[int], n_trained: Sequence[int], free: int, spread: Spread = ALONE
+) -> Estimate:
     """The estimate. Raises TaskError (exit 4, `does_not_fit`), with the settings that would fit, when it needs more."""
-    estimate = estimate_training(config, token_lengths, n_trained)
+    estimate = estimate_training(config, token_lengths, n_trained, spread)
     if estimate.total_bytes <= free:
         return estimate
-    settings, found = _first_fit(config, token_lengths, n_trained, free)
+    settings, found = _first_fit(config, token_lengths, n_trained, free, spread)
     if settings:
         hint = f"{_flags(settings)} (then about {_gb(found.total_bytes)})"
     else:
@@ -248,21 +291,21 @@ def _evaluation_between_steps(meta: MetaModel, config: RunConfig, width: int) ->
 
 
 def _first_fit(
-    config: RunConfig, token_lengths: Sequence[int], n_trained: Sequence[int], free: int
+    config: RunConfig, token_lengths: Sequence[int], n_trained: Sequence[int], free: int, spread: Spread
 ) -> tuple[list[str], Estimate]:
     """The first settings that fit and their estimate; [] and the smallest estimate where none does."""
     smallest: list[Estimate] = []
-    for adapter in _adapters(config):
+    for adapter in [config.adapter] if spread.is_sharded else _adapters(config):  # 4-bit weights are not sharded
         for checkpointing in dict.fromkeys((_checkpoints(config), True)):
 
             def tried(rows: int) -> RunConfig:
                 return _with(config, adapter, rows, checkpointing)  # noqa: B023 (called before the next turn)
 
-            smallest.append(estimate_training(tried(1), token_lengths, n_trained))
+            smallest.append(estimate_training(tried(1), token_lengths, n_trained, spread))
             if smallest[-1].total_bytes > free:
                 continue  # no larger batch will
             for rows in _divisors(config.training.per_device_train_batch_size):
-                estimate = estimate_training(tried(rows), token_lengths, n_trained)
+                estimate = estimate_training(tried(rows), token_lengths, n_trained, spread)
                 if estimate.total_bytes <= free:
                     return _differences(config, tried(rows)), estimate
     return [], min(smallest, key=lambda estimate: estimate.total_bytes)

@@ -129,6 +129,17 @@ def train_step(
     return StepPeak(kept, live.peak, heap)
 
 
+def group_bytes(meta: MetaModel) -> tuple[int, int]:
+    """Bytes of the largest layer that FSDP gathers as one group, and of embedding and head together. Layers are those
+    that transformers keeps whole (`_no_split_modules`); a model that names none is one group."""
+    names = set(getattr(meta.causal_lm, "_no_split_modules", None) or ())
+    layers = [module for module in meta.model.modules() if type(module).__name__ in names]
+    head = (meta.causal_lm.get_input_embeddings(), meta.causal_lm.get_output_embeddings())
+    ends = {id(p): _bytes(p) for module in head if module is not None for p in module.parameters()}
+    sizes = [sum(_bytes(p) for p in layer.parameters()) for layer in layers]
+    return max(sizes, default=sum(_bytes(p) for p in meta.model.parameters())), sum(ends.values())
+
+
 def prompt_pass(meta: MetaModel, shape: tuple[int, int]) -> PassPeak:
     """One pass over prompts of `shape` (rows, tokens) without gradients."""
     import torch

@@ -8,6 +8,7 @@ import os
 import warnings
 from collections import Counter
 from collections.abc import Iterator
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +87,7 @@ def load_base(config: RunConfig) -> Any:
             trust_remote_code=spec.trust_remote_code,
             use_safetensors=True,
             **quantization,
-            device_map={"": device()},
+            device_map=_device_map(),
         )
     _keep_4bit_layout(model)
     return model
@@ -133,7 +134,7 @@ def fully_trained(config: RunConfig, folder: Path) -> Any:
             dtype="auto" if config.base_model.dtype == "auto" else getattr(torch, config.base_model.dtype),
             attn_implementation=attention(config.base_model),
             use_safetensors=True,
-            device_map={"": device()},
+            device_map=_device_map(),
             output_loading_info=True,
         )
     except (RuntimeError, ValueError, OSError, SafetensorError) as error:
@@ -235,11 +236,32 @@ def _adapted_tied_weights(base: Any) -> list[str]:
     ]
 
 
+_planned: ContextVar[str | None] = ContextVar("planned", default=None)
+
+
+@contextlib.contextmanager
+def planned_for(kind: str) -> Iterator[None]:
+    """While it lasts, estimates are those for another machine's device: "cuda" or "cpu"."""
+    token = _planned.set(kind)
+    try:
+        yield
+    finally:
+        _planned.reset(token)
+
+
 def device() -> str:
-    """The device that a single process uses."""
+    """The device that this process uses; of several on one machine each has its own (torchrun's LOCAL_RANK)."""
+    if planned := _planned.get():
+        return planned
     import torch
 
-    return "cuda:0" if torch.cuda.is_available() else "cpu"
+    return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
+
+
+def _device_map() -> dict[str, str] | None:
+    """Where weights are loaded. A model that accelerate will shard (FSDP) need not fit on one device: it stays in main
+    memory until then, and transformers reads it in one process alone (`fsdp_cpu_ram_efficient_loading`)."""
+    return None if os.environ.get("ACCELERATE_USE_FSDP") == "true" else {"": device()}
 
 
 def attention(spec: BaseModelSpec) -> str:

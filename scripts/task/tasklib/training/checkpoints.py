@@ -16,8 +16,10 @@ from typing import Any
 
 from tasklib.exit_codes import ExitCode
 from tasklib.summary import Problem, TaskError
+from tasklib.training import processes
 
 _STATE = "trainer_state.json"  # the Trainer writes it last
+_OF_SHARDED = ("pytorch_model_fsdp.bin", "optimizer.bin")
 
 
 def last_whole(folder: Path) -> Path | None:
@@ -28,9 +30,14 @@ def last_whole(folder: Path) -> Path | None:
 def is_whole(checkpoint: Path) -> bool:
     """Whether every part that resuming needs is there and complete: a process may be killed, or a disk fill up, at any
     byte. Weights are checked by the length that their own header promises, torch files by their closing directory."""
-    weights = list(checkpoint.glob("*.safetensors"))
-    states = [checkpoint / "optimizer.pt", checkpoint / "scheduler.pt", *checkpoint.glob("rng_state*.pth")]
-    if not weights or len(states) < 3 or not all(path.is_file() for path in states):
+    weights, random_states = list(checkpoint.glob("*.safetensors")), list(checkpoint.glob("rng_state*.pth"))
+    # accelerate's own names where it shards the model (FSDP with FULL_STATE_DICT)
+    is_sharded = any((checkpoint / name).is_file() for name in _OF_SHARDED)
+    parts = _OF_SHARDED if is_sharded else ("optimizer.pt",)
+    states = [*(checkpoint / name for name in parts), checkpoint / "scheduler.pt", *random_states]
+    if not weights or not all(path.is_file() for path in states):
+        return False
+    if len(random_states) < processes.world_size():  # one of each process; the others write theirs when they come to it
         return False
     try:
         json.loads((checkpoint / _STATE).read_text(encoding="utf-8"))
@@ -62,8 +69,13 @@ class StopRequest:
 
         class Callback(TrainerCallback):
             def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+                request.is_set = processes.any_of(request.is_set)
                 if request.is_set:
                     control.should_save = control.should_training_stop = True
+
+            def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+                if request.is_set and state.epoch % 1:  # cut short: it is evaluated when it really ends
+                    control.should_evaluate = False
 
         return Callback()
 
@@ -71,11 +83,12 @@ class StopRequest:
 @contextlib.contextmanager
 def stop_softly() -> Iterator[StopRequest]:
     """While it lasts, the first SIGTERM or Ctrl-C asks the training to stop after the step with a checkpoint saved; a
-    second one stops at once."""
+    second one stops at once. Not under a launcher, which repeats what the terminal, Slurm or the supervisor has sent to
+    all: it kills by itself when TORCH_ELASTIC_SHUTDOWN_TIMEOUT is over."""
     request = StopRequest()
 
     def ask(signum: int, frame: object) -> None:
-        if request.is_set:
+        if request.is_set and not processes.is_launched():
             raise KeyboardInterrupt
         request.is_set = True
 

@@ -15,7 +15,7 @@ from tasklib.model import free_memory, memory, models, tokenized
 from tasklib.paths import TaskPaths
 from tasklib.schema import RunConfig, TaskDefinition
 from tasklib.summary import Problem, TaskError
-from tasklib.training import imbalance, mask_proof, packing, pairs
+from tasklib.training import imbalance, mask_proof, packing, pairs, processes, runs
 from tasklib.training.runs import RunRecord
 
 Rows = Sequence[dict[str, Any]]
@@ -25,8 +25,9 @@ _PACKAGES = {"azure_ml": "azureml", "comet_ml": "comet_ml", "flyte": "flytekit"}
 @dataclass(frozen=True)
 class Material:
     """What all seeds of a run share. `rows` (whole, as they are answered), `trained` (pieces of them, or pairs) and
-    `examples` (the tokens of `trained`, or of packs of them) are keyed by split; `decided` is what the config left
-    open: whether activations are checkpointed, and which attention is used."""
+    `examples` (the tokens of `trained`, or of packs of them) are keyed by split; `lengths` are the tokens of each
+    sequence that is trained on or evaluated, and how many of them are labelled; `decided` is what the config left open:
+    whether activations are checkpointed, which attention is used, how the batch is shared out."""
 
     paths: TaskPaths
     definition: TaskDefinition
@@ -36,6 +37,7 @@ class Material:
     tokenizer: Any
     collate: Callable[[list[dict[str, Any]]], dict[str, Any]]
     statistics: dict[str, Any]
+    lengths: tuple[list[int], list[int]]
     estimate: memory.Estimate
     decided: dict[str, Any]
 
@@ -71,7 +73,10 @@ def prepare(
         collate = packing.collator(tokenizer.pad_token_id)
         sequences = [row for part in examples.values() for row in part]
     decided, estimate = _memory(definition, config, sequences, rows_alone, resumed, check_memory=check_memory)
-    return Material(paths, definition, rows, trained, examples, tokenizer, collate, statistics, estimate, decided)
+    lengths = _lengths(sequences)
+    return Material(
+        paths, definition, rows, trained, examples, tokenizer, collate, statistics, lengths, estimate, decided
+    )
 
 
 Tokens = dict[str, list[dict[str, Any]]]
@@ -151,21 +156,36 @@ def _memory(
     """Estimates the peak, prints it beside what is free, and decides about activation checkpointing where the config
     does not: it costs about a third more time, so only where memory wants it. A resumed run keeps what was decided."""
     lengths, n_trained = _lengths(sequences)
-    free = free_memory.free_bytes(models.device())
+    sharing = processes.of_this_machine() if models.device() == "cpu" else 1
+    free = free_memory.free_bytes(models.device()) // sharing
+    spread = memory.Spread(processes.world_size(), processes.is_sharded())
     before = resumed.decided.get("activation_checkpointing") if resumed else None
     wanted = config.training.trl_fields.get("activation_checkpointing", before)
     for checkpointing in [False, True] if wanted is None else [wanted]:
         tried = with_training(config, activation_checkpointing=checkpointing)
-        estimate = memory.estimate_training(tried, lengths, n_trained)
-        if estimate.total_bytes <= free:
+        estimate = memory.estimate_training(tried, lengths, n_trained, spread)
+        if not processes.any_of(estimate.total_bytes > free):  # their devices may differ, what they do may not
             break
     say([*estimate.lines(), f"free: {free / 1e9:.1f} GB"])
     if check_memory:
-        memory.require_fit(tried, lengths, n_trained, free)
-        lengths, n_trained = _lengths(rows_alone)
-        memory.require_evaluation_fit(config, definition, lengths, sorted(set(n_trained)), free)
+        memory.require_fit(tried, lengths, n_trained, free, spread)
+        if not spread.is_sharded:  # what answers afterwards is one process, maybe on another device
+            lengths, n_trained = _lengths(rows_alone)
+            memory.require_evaluation_fit(config, definition, lengths, sorted(set(n_trained)), free)
     attention = models.attention(config.base_model)
-    return {"activation_checkpointing": checkpointing, "attn_implementation": attention}, estimate
+    decided = {"activation_checkpointing": checkpointing, "attn_implementation": attention}
+    return decided | _shared_out(config, resumed), estimate
+
+
+def _shared_out(config: RunConfig, resumed: RunRecord | None) -> dict[str, int]:
+    """How the batch is shared out. A run that is resumed must go on with as many processes as it began with: rows and
+    random numbers are theirs. Raises TaskError (exit 2)."""
+    n, before = processes.world_size(), resumed.decided.get("n_processes", 1) if resumed else None
+    if before not in (None, n):
+        message = f"the run began with {before} processes, this is {n}"
+        hint = f"resume with {before} processes, or train anew with --force"
+        raise TaskError(ExitCode.USAGE, [Problem(code="other_processes", message=message, hint=hint)])
+    return {"n_processes": n, "global_batch_size": runs.global_batch_size(config)}
 
 
 def _lengths(examples: Rows) -> tuple[list[int], list[int]]:
@@ -186,5 +206,5 @@ def with_training(config: RunConfig, **fields: Any) -> RunConfig:
 
 def say(lines: Sequence[str]) -> None:
     """What a person may want to read while it runs; stdout is for the summary."""
-    for line in lines:
+    for line in lines if processes.is_main() else ():
         print(line, file=sys.stderr, flush=True)

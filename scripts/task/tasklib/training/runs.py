@@ -22,6 +22,7 @@ from tasklib.files import read_json, sha256_of, sha256_of_json, write_json
 from tasklib.paths import TaskPaths
 from tasklib.schema import RunConfig, TaskDefinition
 from tasklib.summary import Problem, TaskError
+from tasklib.training import processes
 
 PACKAGES = ("torch", "transformers", "trl", "peft", "bitsandbytes", "accelerate", "datasets", "tokenizers", "numpy")
 LOGGING_KEYS = {"report_to", "run_name", "logging_dir", "project", "trackio_space_id"}
@@ -73,12 +74,19 @@ def with_seed(config: RunConfig, seed: int) -> RunConfig:
     return config.model_copy(update={"training": training})
 
 
+def global_batch_size(config: RunConfig) -> int:
+    """Rows of one optimizer step, over all processes."""
+    fields = config.training.trl_fields
+    rows = fields["per_device_train_batch_size"] * fields.get("gradient_accumulation_steps", 1)
+    return rows * processes.world_size()
+
+
 def total_steps(config: RunConfig, n_rows: int) -> int:
-    """Optimizer steps of a run on one process."""
+    """Optimizer steps of a run."""
     fields = config.training.trl_fields
     if fields.get("max_steps", -1) > 0:
         return fields["max_steps"]
-    n_batches = math.ceil(n_rows / config.training.per_device_train_batch_size)
+    n_batches = math.ceil(n_rows / config.training.per_device_train_batch_size / processes.world_size())
     per_epoch = math.ceil(n_batches / fields.get("gradient_accumulation_steps", 1))
     return math.ceil(per_epoch * config.training.num_train_epochs)
 
@@ -194,10 +202,12 @@ def environment() -> dict[str, str]:
 
 
 def hardware() -> dict[str, Any]:
-    """What the run had: processor count and, if any, the GPU."""
+    """What the run had: processor count, if any the GPU, and how accelerate shares the work out (its own word)."""
     import torch
+    from accelerate import PartialState
 
     found: dict[str, Any] = {"machine": platform.machine(), "cpu_count": os.cpu_count(), "gpu": None}
+    found["distributed_type"] = PartialState().distributed_type.value if processes.world_size() > 1 else "NO"
     if torch.cuda.is_available():
         properties = torch.cuda.get_device_properties(0)
         found["gpu"] = {"name": properties.name, "memory_bytes": properties.total_memory}

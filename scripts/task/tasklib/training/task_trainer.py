@@ -33,7 +33,7 @@ def task_trainer(config: RunConfig, labels: Sequence[str] | None, metrics_of: Ca
         def _get_train_sampler(self, train_dataset: Any = None) -> Any:
             args, by_length = self.args, self.args.train_sampling_strategy == "group_by_length"
             lengths = _lengths(self.train_dataset) if by_length else None
-            rows_at_once = args.train_batch_size * args.gradient_accumulation_steps
+            rows_at_once = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
             if config.imbalance.sampling == "class_balanced":
                 return imbalance.balanced_sampler(labels, args.seed, lengths=lengths, batch_size=rows_at_once)
             if by_length:
@@ -129,6 +129,14 @@ def config_class(method: str) -> type:
     from trl import DPOConfig, SFTConfig
 
     return {"sft": SFTConfig, "dpo": DPOConfig}[method]
+
+
+def on_one_device(arguments: Any) -> Any:
+    """The Trainer would copy the model to every GPU that it sees (torch's DataParallel), at each step; several GPUs are
+    for several processes (launch.py)."""
+    if arguments.n_gpu > 1:
+        arguments._n_gpu = 1  # as Trainer itself does where the model is spread over devices
+    return arguments
 
 
 _BASES: dict[str, Callable[[], type]] = {"sft": _sft, "dpo": _dpo, "orpo": _orpo}

@@ -27,11 +27,14 @@ class TrainingLog:
     """Appends one JSON object for each log event of the Trainer and for each alert. Lines after the checkpoint resumed
     from are dropped, because those steps run again."""
 
-    def __init__(self, path: Path, checkpoint: Path | None) -> None:
-        self.path = path
+    def __init__(self, path: Path, checkpoint: Path | None, *, writes: bool = True) -> None:
+        """writes: whether this process keeps the file; of several that train one run only the main one does, and the
+        others only watch, so that all stop at the same step."""
+        self.path, self.writes = path, writes
         last_step = read_json(checkpoint / "trainer_state.json")["global_step"] if checkpoint else 0
         self.lines = [line for line in _whole_lines(path) if line["step"] <= last_step]
-        write_jsonl(path, self.lines)
+        if writes:
+            write_jsonl(path, self.lines)
         self.alerts = [_alert_of(line) for line in self.lines if "alert" in line]
         self.watch = alerts.Watch()
         for line in self.lines:
@@ -41,6 +44,7 @@ class TrainingLog:
         self.elapsed_before_s = max((line.get("elapsed_s", 0.0) for line in self.lines), default=0.0)
         self.started = time.monotonic()
         self.next_drawing = self.started + REDRAW_S
+        self.max_steps: int | None = None  # known when the training begins
 
     def callback(self, bar: Any) -> Any:
         """A transformers TrainerCallback that writes to this log, moves a progress bar, and stops the training when the
@@ -53,6 +57,7 @@ class TrainingLog:
             def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
                 log.started = time.monotonic()
                 bar.reset(total=state.max_steps)
+                log.max_steps = state.max_steps
                 bar.update(state.global_step)
 
             def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -105,7 +110,8 @@ class TrainingLog:
             n_tokens = values["num_tokens"] + self.tokens_before  # TRL's own count begins anew when a run is resumed
             values = {**values, "num_tokens": n_tokens, "tokens_per_s": per_s}
         safe = {key: _safe(value) for key, value in values.items()}
-        line = {"step": step, "epoch": epoch, "elapsed_s": round(self.elapsed_before_s + elapsed_s, 3), **safe}
+        at = {"step": step, "max_steps": self.max_steps, "epoch": epoch}
+        line = {**at, "elapsed_s": round(self.elapsed_before_s + elapsed_s, 3), **safe}
         self._append(line)
         new = self.watch.feed(line)
         for alert in new:
@@ -116,7 +122,8 @@ class TrainingLog:
 
     def _append(self, line: dict[str, Any]) -> None:
         self.lines.append(line)
-        append_jsonl(self.path, line)
+        if self.writes:
+            append_jsonl(self.path, line)
 
     def redraw(self) -> None:
         """Draws curves.png beside the log, unless it was drawn a short while ago."""
@@ -134,6 +141,8 @@ class TrainingLog:
 
     def plot(self, target: Path) -> None:
         """Draws loss, learning rate and gradient norm over the steps as PNG, whole or not at all."""
+        if not self.writes:
+            return
         temporary = target.with_name(f".{target.name}.new")
         try:
             curves(self.lines).savefig(temporary, format="png")

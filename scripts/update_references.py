@@ -1,0 +1,94 @@
+#!/usr/bin/env python3
+"""Writes the tables of references/ that are computed: between `<!-- table: NAME -->` and `<!-- end -->`.
+
+uv run python scripts/update_references.py           # after changing the arithmetic or a pin
+uv run python scripts/update_references.py --check   # exit 3 where a page is out of date
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+BUNDLE = Path(__file__).resolve().parent.parent
+REFERENCES = BUNDLE / "references"
+sys.path.insert(0, str(BUNDLE / "scripts" / "task"))
+MARKED = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+# Shapes, not names: parameters follow from them. hidden, intermediate, layers, heads, key-value heads, vocabulary
+SHAPES = {"8B": (4096, 14336, 32, 32, 8, 128256), "32B": (5120, 25600, 64, 64, 8, 151936),
+          "70B": (8192, 28672, 80, 64, 8, 128256)}  # fmt: skip
+ROWS, TOKENS, LABELLED, SIZES_GB = 4, 1024, 16, (24, 48, 80, 141)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 3 where a table differs")
+    check, outdated = parser.parse_args().check, []
+    for page in sorted(REFERENCES.rglob("*.md")):
+        text = page.read_text(encoding="utf-8")
+        new = MARKED.sub(lambda match: match[1] + TABLES[match[2]]() + match[3], text)
+        if new != text:
+            outdated.append(page.relative_to(BUNDLE))
+            if not check:
+                page.write_text(new, encoding="utf-8")
+    for page in outdated:
+        print(f"{page}: {'out of date' if check else 'written'}")
+    return 3 if check and outdated else 0
+
+
+def gpus_table() -> str:
+    """GB on each GPU, by shape, adapter and how it is shared out; the smallest common GPU on which that fits."""
+    from tasklib import schema
+    from tasklib.launching import plan
+    from tasklib.model import memory, models
+
+    ways = [("QLoRA，單張或 DDP", "qlora", memory.ALONE), ("LoRA，單張", "lora", memory.ALONE)]
+    ways += [(f"LoRA，FSDP2 {n} 張", "lora", memory.Spread(n, is_sharded=True)) for n in (2, 4, 8)]
+    ways += [("全參數，FSDP2 8 張", "full", memory.Spread(8, is_sharded=True))]
+    lines = [f"| 做法 | {' | '.join(SHAPES)} |", f"|---|{'---|' * len(SHAPES)}"]
+    with tempfile.TemporaryDirectory() as folder, models.planned_for("cuda"):
+        bases = {name: _saved(Path(folder) / name, *shape) for name, shape in SHAPES.items()}
+        for title, adapter, spread in ways:
+            cells = []
+            for base in bases.values():
+                config = schema.RunConfig(
+                    schema_version=1,
+                    base_model={"id": str(base)},
+                    adapter={"type": adapter},
+                    training={"per_device_train_batch_size": ROWS, "activation_checkpointing": True},
+                )
+                estimate = memory.estimate_training(config, [TOKENS] * ROWS, [LABELLED] * ROWS, spread)
+                total = estimate.total_bytes / 1e9
+                fitting = next((f"{size} GB" for size in SIZES_GB if total <= size * (1 - plan.RESERVE)), "放不下")
+                cells.append(f"{total:.0f}（{fitting}）")
+            lines.append(f"| {title} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _saved(folder: Path, hidden: int, intermediate: int, layers: int, heads: int, kv_heads: int, words: int) -> Path:
+    from transformers import LlamaConfig
+
+    config = LlamaConfig(
+        hidden_size=hidden,
+        intermediate_size=intermediate,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=kv_heads,
+        vocab_size=words,
+        tie_word_embeddings=False,
+        dtype="bfloat16",
+        architectures=["LlamaForCausalLM"],
+    )
+    config.save_pretrained(folder)
+    return folder
+
+
+TABLES: dict[str, Callable[[], str]] = {"gpus": gpus_table}
+
+if __name__ == "__main__":
+    sys.exit(main())
