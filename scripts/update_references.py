@@ -47,26 +47,26 @@ def gpus_table() -> str:
     from tasklib.launching import plan
     from tasklib.model import memory, models
 
+    def needed(base: Path, adapter: str, spread: memory.Spread) -> str:
+        config = schema.RunConfig(
+            schema_version=1,
+            base_model={"id": str(base)},
+            adapter={"type": adapter},
+            training={"per_device_train_batch_size": ROWS, "activation_checkpointing": True},
+        )
+        total = memory.estimate_training(config, [TOKENS] * ROWS, [LABELLED] * ROWS, spread).total_bytes / 1e9
+        fitting = next((f"{size} GB" for size in SIZES_GB if total <= size * (1 - plan.RESERVE)), "放不下")
+        return f"{total:.0f}（{fitting}）"
+
     ways = [("QLoRA，單張或 DDP", "qlora", memory.ALONE), ("LoRA，單張", "lora", memory.ALONE)]
     ways += [(f"LoRA，FSDP2 {n} 張", "lora", memory.Spread(n, is_sharded=True)) for n in (2, 4, 8)]
     ways += [("全參數，FSDP2 8 張", "full", memory.Spread(8, is_sharded=True))]
     lines = [f"| 做法 | {' | '.join(SHAPES)} |", f"|---|{'---|' * len(SHAPES)}"]
     with tempfile.TemporaryDirectory() as folder, models.planned_for("cuda"):
-        bases = {name: _saved(Path(folder) / name, *shape) for name, shape in SHAPES.items()}
-        for title, adapter, spread in ways:
-            cells = []
-            for base in bases.values():
-                config = schema.RunConfig(
-                    schema_version=1,
-                    base_model={"id": str(base)},
-                    adapter={"type": adapter},
-                    training={"per_device_train_batch_size": ROWS, "activation_checkpointing": True},
-                )
-                estimate = memory.estimate_training(config, [TOKENS] * ROWS, [LABELLED] * ROWS, spread)
-                total = estimate.total_bytes / 1e9
-                fitting = next((f"{size} GB" for size in SIZES_GB if total <= size * (1 - plan.RESERVE)), "放不下")
-                cells.append(f"{total:.0f}（{fitting}）")
-            lines.append(f"| {title} | {' | '.join(cells)} |")
+        bases = [_saved(Path(folder) / name, *shape) for name, shape in SHAPES.items()]
+        columns = [[needed(base, adapter, spread) for _, adapter, spread in ways] for base in bases]
+    for (title, _, _), cells in zip(ways, zip(*columns, strict=True), strict=True):
+        lines.append(f"| {title} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
