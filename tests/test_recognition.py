@@ -356,6 +356,11 @@ def test_a_company_beside_a_title_and_its_sentiment_is_no_entity(tmp_path, type_
     assert found.type == "classification" != type_
 
 
+def test_a_column_that_is_called_stance_is_one_though_targets_hardly_repeat(tmp_path):
+    companies = [stance(k) | {"target": f"company {k}"} for k in range(30)]
+    assert propose(tmp_path, table(companies)).type == "stance"
+
+
 STANCES = {  # how many rows have each stance -> favor, and what is said
     "a rare synonym": ({"支持": 30, "反對": 29, "贊成": 1}, "支持", "same_side"),
     "two usual synonyms": ({"支持": 20, "反對": 20, "贊成": 20}, None, "favor is one of 支持 (20), 贊成 (20)"),

@@ -430,7 +430,8 @@ def _stance(view: View) -> Reading | None:
     if not stance or not target or target == stance or not _is_repeated(view, stance):
         return None
     text = view.text(but=[stance, target])
-    if text is None or view.different(target) > 0.5:
+    says_so = plain_name(stance) in STANCE_NAMES
+    if text is None or (not says_so and view.different(target) > 0.5):
         return None
     why = f"column {stance!r} says how each text stands to what column {target!r} names"
     return Reading("stance", {"text": text, "target": target, "stance": stance}, why)
