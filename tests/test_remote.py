@@ -197,6 +197,20 @@ def test_setup_fits_every_way_in_which_compute_may_stand(task, compute, newline)
     assert found == {"target": "remote", "remote": {"host": "me@b", "workdir": '~/夾 "x"'}}
 
 
+def test_setup_takes_devices_back_and_refuses_what_cuda_would_not_know(task):
+    task.ok("remote.py", "setup", "--cuda-devices", "1,GPU-8932f937-d72c-4106-c12f-20bd9faed9f6")
+    assert schema.load_definition(task.folder / "task_definition.yaml").compute.remote.cuda_devices.startswith("1,GPU-")
+    refused = task.run("remote.py", "setup", "--cuda-devices", "both")
+    assert refused.code == 2 and "--cuda-devices" in refused.summary["errors"][0]["message"]
+    task.ok("remote.py", "setup", "--cuda-devices", "all")
+    assert schema.load_definition(task.folder / "task_definition.yaml").compute.remote.cuda_devices is None
+
+
+def test_a_task_whose_data_were_never_converted_is_told_so(task):
+    shutil.rmtree(task.folder / "data" / "processed")
+    refused(task.run("remote.py", "push"), "not_converted")
+
+
 def test_setup_without_a_host_says_what_is_missing(converted, tmp_path):
     shutil.copytree(converted, tmp_path / "t")
     outcome = Task(tmp_path / "t").run("remote.py", "setup", "--cuda-devices", "0")

@@ -61,7 +61,7 @@ def build_parser() -> cli.Parser:
     add("--host", help="setup: user@server, or a Host of ~/.ssh/config")
     add("--port", type=int, help="setup: where it is not 22")
     add("--ssh-key", help="setup: path of the private key (default: what ssh chooses)")
-    add("--cuda-devices", help="setup: e.g. 0 or 0,1 (default: all)")
+    add("--cuda-devices", help="setup: e.g. 0 or 0,1, or the word all (default: all)")
     add("--workdir", help="setup: folder on the server (default: ~/finetune-llm)")
     add("--python", help="setup: interpreter there to use instead of uv")
     add("--price-per-hour", type=float, help="setup: what the server costs; status then tells the cost")
@@ -135,6 +135,8 @@ def setup(args: argparse.Namespace, paths: Any) -> Summary:
     definition = schema.load_definition(paths.definition)
     before = definition.compute.remote.model_dump() if definition.compute.remote else {}
     named = {name: value for name in SETUP if (value := getattr(args, name)) is not None}
+    if named.get("cuda_devices") == "all":
+        named["cuda_devices"] = None
     if "host" not in before | named:
         raise cli.UsageError("--host is missing: user@server, or a Host of ~/.ssh/config")
     try:

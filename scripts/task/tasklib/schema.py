@@ -202,7 +202,9 @@ class RemoteSpec(Strict):
     port: int | None = Field(None, ge=1, le=65535, description="null: 22, or what ~/.ssh/config says")
     ssh_key: str | None = Field(None, min_length=1, description="path of the private key; null: ssh's own choice")
     cuda_devices: str | None = Field(
-        None, pattern=r"^[\w-]+(,[\w-]+)*$", description="CUDA_VISIBLE_DEVICES, e.g. 0,1; null: all that are there"
+        None,
+        pattern=r"^(\d+|(GPU|MIG)-[\w/-]+)(,(\d+|(GPU|MIG)-[\w/-]+))*$",
+        description="CUDA_VISIBLE_DEVICES: numbers or UUIDs, e.g. 0,1; null: all that are there",
     )
     workdir: str = Field("~/finetune-llm", min_length=1, description="folder on the server for all tasks")
     python: str | None = Field(None, min_length=1, description="interpreter there to use instead of uv")

@@ -215,16 +215,15 @@ def load_split(paths: TaskPaths, name: str) -> list[dict[str, Any]]:
 
 
 def require_current(paths: TaskPaths, definition: TaskDefinition) -> None:
-    """Raises TaskError (exit 4) where data/processed/ was made from other raw files or another definition."""
+    """Raises TaskError (exit 4) where data/processed/ is not there, or was made from other raw files or another
+    definition."""
     found = _read_manifest(paths)
     made_of = {"inputs": raw_sha256(paths, definition), "definition_sha256": definition_sha256(definition)}
     if any(found.get(key) != value for key, value in made_of.items()):
-        problem = Problem(
-            code="processed_old",
-            message="the raw data or the definition changed since data/processed/ was written",
-            file=paths.shown(paths.manifest),
-            hint="convert again first",
-        )
+        code, message = "processed_old", "the raw data or the definition changed since data/processed/ was written"
+        if not paths.manifest.is_file():
+            code, message = "not_converted", "the data have not been converted yet"
+        problem = Problem(code=code, message=message, file=paths.shown(paths.manifest), hint="convert them first")
         raise TaskError(ExitCode.PREREQUISITE, [problem], next="uv run python scripts/02_convert_format.py")
 
 

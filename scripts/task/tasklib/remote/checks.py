@@ -150,7 +150,11 @@ def _gpus(spec: RemoteSpec, found: dict[str, Any], estimated_bytes: int | None) 
         problem = Problem(code="no_gpu", message=message, hint="training runs on the CPU there, which is slow")
         if spec.cuda_devices is None:
             return [], [problem]
-        return [Problem(code="no_gpu", message=message, hint="cuda_devices names some: ask its administrator")], []
+        return [
+            Problem(
+                code="no_gpu", message=message, hint="ask its administrator; to train on its CPU: --cuda-devices all"
+            )
+        ], []
     chosen = visible(spec, found["gpus"])
     if not chosen or (len(chosen) < len((spec.cuda_devices or "").split(",")) and spec.cuda_devices):
         legal = ", ".join(str(gpu["index"]) for gpu in found["gpus"])
