@@ -1,0 +1,1 @@
+"""The knowledge base as data: typed catalogs, and what is computed and checked from them."""
