@@ -351,7 +351,8 @@ def _arguments(config: Any, folder: Path, material: Any) -> Any:
     fields.pop("packing", None)  # the rows are packed already
     if config.method == "sft":
         fields["dataset_kwargs"] = {"skip_prepare_dataset": True}
-    arguments = task_trainer.config_class(config.method)(
+    config_class = task_trainer.config_class(config.method)
+    arguments = config_class(
         output_dir=str(folder / "checkpoints"),
         use_cpu=models.device() == "cpu",
         bf16=False,  # base_model.dtype decides; TRL would switch autocast on by itself

@@ -8,10 +8,11 @@ import difflib
 import functools
 import math
 import typing
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import yaml
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -452,6 +453,32 @@ def _with_default(model: type[BaseModel], name: str, default: Any) -> Any:
 def load_definition(path: Path, shown_as: str = "task_definition.yaml") -> TaskDefinition:
     """Reads a task definition. Raises TaskError (exit 2, or 4 when absent) with every problem found."""
     return check_definition(documents.load_yaml(path, shown_as))
+
+
+def edited_definition(
+    text: str, shown: str, at: KeyPath, edit: Callable[[str, Any], str], changed: Callable[[dict], None], hint: str
+) -> str:
+    """The text of a task_definition.yaml after `edit` (text, data -> text), which must change the data exactly as
+    `changed` changes them in place; every other byte is `edit`'s to keep. A byte order mark stays.
+
+    Raises TaskError (exit 2, `not_edited`) at the key `at` where it would not: then a person must write it.
+    """
+    mark = "\ufeff" if text.startswith("\ufeff") else ""
+    text = text.removeprefix("\ufeff")
+    before = documents.parse_yaml(text, shown)
+    wanted = copy.deepcopy(before.data)
+    changed(wanted)
+    try:
+        edited = edit(text, before.data)
+        after = documents.parse_yaml(edited, shown)
+        check_definition(after)
+        if after.data == wanted:
+            return mark + edited
+    except (TaskError, KeyError, yaml.YAMLError):
+        pass  # the edit did not fit the way this file is written
+    message = f"{dotted(at)} is written in a way that is not edited here; nothing was changed"
+    line = before.line_of(at)
+    raise TaskError(ExitCode.USAGE, [Problem(code="not_edited", message=message, file=shown, line=line, hint=hint)])
 
 
 def check_definition(document: Document) -> TaskDefinition:

@@ -6,7 +6,6 @@ label would move other rows between train and test, and no score could be compar
 
 from __future__ import annotations
 
-import copy
 import csv
 import dataclasses
 import filecmp
@@ -17,8 +16,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from tasklib import documents, schema
 from tasklib.data import dataset
@@ -222,28 +219,25 @@ def edited_definition(text: str, shown: str, files: Mapping[str, str]) -> str:
 
     Raises TaskError (exit 2) where the result would differ in anything else: then a person must write it.
     """
-    mark = "\ufeff" if text.startswith("\ufeff") else ""
-    text = text.removeprefix("\ufeff")
-    before = documents.parse_yaml(text, shown)
-    wanted = copy.deepcopy(before.data)
-    wanted["data"]["files"] = {name: [path] for name, path in files.items()}
-    kept = {}
-    if is_frozen := set(SPLITS) <= set(files) and "split" in wanted["data"]:
-        split = wanted["data"].pop("split") or {}
-        if kept := {key: split[key] for key in NOT_FOR_DRAWING if key in split}:
-            wanted["data"]["split"] = kept
-    try:
-        edited = _with_files(_with_split(text, kept) if is_frozen else text, files)
-        after = documents.parse_yaml(edited, shown)
-        schema.check_definition(after)
-        if after.data == wanted:
-            return mark + edited
-    except (TaskError, KeyError, yaml.YAMLError):
-        pass  # the edit did not fit the way this file is written
-    message = "data.files is written in a way that is not edited here; nothing was changed"
+    is_frozen = set(SPLITS) <= set(files)
+
+    def kept(data: dict[str, Any]) -> dict[str, Any]:
+        split = data["data"].get("split") or {}
+        return {key: split[key] for key in NOT_FOR_DRAWING if key in split}
+
+    def changed(data: dict[str, Any]) -> None:
+        left = kept(data)
+        data["data"]["files"] = {name: [path] for name, path in files.items()}
+        if is_frozen and "split" in data["data"]:
+            del data["data"]["split"]
+            data["data"] |= {"split": left} if left else {}
+
+    def edit(plain: str, data: dict[str, Any]) -> str:
+        frozen = is_frozen and "split" in data["data"]
+        return _with_files(_with_split(plain, kept(data)) if frozen else plain, files)
+
     hint = "give `files:` and `split:` lines of their own below `data:`, then run the same command again"
-    line = before.line_of(("data", "files"))
-    raise TaskError(ExitCode.USAGE, [Problem(code="not_edited", message=message, file=shown, line=line, hint=hint)])
+    return schema.edited_definition(text, shown, ("data", "files"), edit, changed, hint)
 
 
 def _with_files(text: str, files: Mapping[str, str]) -> str:

@@ -17,7 +17,7 @@ MIN_AGENT_PYTHON = (3, 8)
 ENVIRONMENT_BYTES = 9_000_000_000  # torch with its CUDA libraries, unpacked
 SKEW_S = 120
 BUSY_SHARE, BUSY_PERCENT = 0.05, 10  # of a GPU's memory; of its time
-HUB, INDEX = "https://huggingface.co", "https://pypi.org"
+HUB, INDEX = "https://huggingface.co", "https://pypi.python.org"  # the package index by its older name
 
 
 def urls(*, uses_uv: bool, uses_hub: bool) -> list[str]:

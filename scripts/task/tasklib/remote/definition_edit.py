@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
-import yaml
-
 from tasklib import documents, schema
-from tasklib.exit_codes import ExitCode
 from tasklib.files import to_json
 from tasklib.schema import RemoteSpec
-from tasklib.summary import Problem, TaskError
 
 
 def with_remote(text: str, shown: str, remote: RemoteSpec) -> str:
@@ -19,24 +14,16 @@ def with_remote(text: str, shown: str, remote: RemoteSpec) -> str:
 
     Raises TaskError (exit 2) where the result would differ in anything else: then a person must write it.
     """
-    mark = "\ufeff" if text.startswith("\ufeff") else ""
-    text = text.removeprefix("\ufeff")
-    before = documents.parse_yaml(text, shown)
     keys = {key: value for key, value in remote.model_dump(mode="json").items() if value is not None}
-    wanted = copy.deepcopy(before.data)
-    wanted["compute"] = {**(wanted.get("compute") or {}), "target": "remote", "remote": keys}
-    try:
-        edited = _edited(text, before.data, keys)
-        after = documents.parse_yaml(edited, shown)
-        schema.check_definition(after)
-        if after.data == wanted:
-            return mark + edited
-    except (TaskError, KeyError, yaml.YAMLError):
-        pass  # the edit did not fit the way this file is written
-    message = "compute is written in a way that is not edited here; nothing was changed"
+
+    def changed(data: dict[str, Any]) -> None:
+        data["compute"] = {**(data.get("compute") or {}), "target": "remote", "remote": keys}
+
+    def edit(plain: str, data: Any) -> str:
+        return _edited(plain, data, keys)
+
     hint = "write `compute:` with `target:` and `remote:` on lines of their own, then run the same command again"
-    problem = Problem(code="not_edited", message=message, file=shown, line=before.line_of(("compute",)), hint=hint)
-    raise TaskError(ExitCode.USAGE, [problem])
+    return schema.edited_definition(text, shown, ("compute",), edit, changed, hint)
 
 
 def _edited(text: str, data: Any, keys: dict[str, Any]) -> str:
