@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import ssh_server
+from tasklib import schema
 from tasklib.files import read_json, read_jsonl
 from test_remote import on_server, refused, spec_of, tree
 from trainable_task import FULL, Task, environment, make_task
@@ -247,3 +248,21 @@ def test_a_server_without_uv_gets_it_and_makes_its_environment_by_itself(two_gpu
     assert (tmp_path / "work" / ".uv" / "uv").is_file() and (there / ".venv" / "bin" / "python").exists()
     assert "rehearse" in refused(outcome, "stage_failed")["message"]
     assert list((there / ".venv").rglob("yaml/__init__.py"))
+
+
+def test_the_pipeline_prepares_the_data_here_trains_there_and_has_the_results_here(two_gpus, tmp_path):
+    task = Task(shutil.copytree(two_gpus.folder, tmp_path / "task", ignore=shutil.ignore_patterns("models", "launch")))
+    task.edit_definition(name="whole", evaluation={"must_beat": []})
+    shutil.rmtree(task.folder / "data" / "processed")
+    command = ["bash", str(task.folder / "scripts" / "run_pipeline.sh"), "--remote", "--until", "evaluate"]
+    for _ in range(2):  # the second time everything is there already
+        done = subprocess.run(
+            command, capture_output=True, text=True, env=environment(PYTHON=sys.executable), timeout=400
+        )
+        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    assert task.json("models/baseline/run.json")["status"] == "finished"
+    assert (task.folder / "benchmarks/baseline/validation/metrics.json").is_file()
+    definition = schema.load_definition(task.folder / "task_definition.yaml")
+    there = Path(definition.compute.remote.workdir) / "whole"
+    assert read_json(there / "models" / "baseline" / "run.json")["status"] == "finished"
+    assert not (there / "data" / "raw").exists()  # only what the run needs was sent
