@@ -113,6 +113,7 @@ def _story(remote: Remote) -> dict:
     seen["end"] = remote.wait(lambda found: found["state"] == "finished")
     seen["again"] = remote("run", *PASSED_ON)
     seen["pulled"] = remote("pull", "--delete-remote")
+    seen["afterwards"] = remote("status")
     return seen
 
 
@@ -167,6 +168,7 @@ def test_what_was_pulled_may_be_deleted_there(lived):
     seen, _, _, root = lived
     assert seen["pulled"].code == 0 and seen["pulled"].summary["outputs"]["server_copy"] == "deleted"
     assert not (root / "models" / "baseline" / "run.json").exists()
+    assert seen["afterwards"].code == 0 and seen["afterwards"].summary["outputs"]["state"] == "not_started"
 
 
 # --- a server with two GPUs, and one without uv ---

@@ -421,6 +421,7 @@ def pull(args: argparse.Namespace, job: Job) -> Summary:
     if args.delete_remote:
         kept = job.call("remove", files=files)["kept"]
         outputs["server_copy"] = f"deleted, but {len(kept)} files that changed meanwhile" if kept else "deleted"
+        outputs |= {} if args.checkpoints else {"left_there": "checkpoints, which were not pulled"}
     report = {"run": job.run, "counts": counts, "outputs": outputs, "warnings": warnings}
     after = f"uv run python scripts/04_evaluate.py --config {shlex.quote(args.config)}"
     return Summary.of("remote", "ok" if names else "skipped", **report, next=after)

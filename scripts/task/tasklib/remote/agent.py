@@ -645,7 +645,8 @@ def send(request: dict, out: BinaryIO) -> None:
 
 
 def remove(request: dict) -> dict:
-    """Deletes exactly the files named, each only if it still has the bytes that were pulled."""
+    """Deletes exactly the files named, each only if it still has the bytes that were pulled. A run whose run.json is
+    gone is one that was never started here: what the job had done is forgotten with it."""
     root = root_of(request)
     if is_alive(job_folder(root, request["run"])):
         raise Refused("job_alive", f"run {request['run']!r} still works on the server", "wait for its end: status")
@@ -660,6 +661,9 @@ def remove(request: dict) -> dict:
                 folder = os.path.dirname(folder)
         elif os.path.exists(path):
             kept.append(name)
+    state = os.path.join(job_folder(root, request["run"]), "state.json")
+    if not os.path.exists(os.path.join(root, "models", request["run"], "run.json")) and os.path.exists(state):
+        os.unlink(state)
     return {"kept": kept}
 
 
