@@ -27,7 +27,7 @@ pytestmark = pytest.mark.slow
 LABELS = {"good": ("獲利", "成長", "滿載"), "bad": ("虧損", "砍單", "下修"), "flat": ("持平", "不變", "維持")}
 ANSWERS = {"good": "利多", "bad": "利空", "flat": "中性"}
 WORDS = "公司 本季 產品 市場 客戶 工廠 董事 股東 亞洲 歐洲 原料 價格 訂單 人力 設備 新廠 機器 報告 預估 法人 分析 通路 電池 晶片 鋼鐵 紡織 海運 航空 食品 飯店".split()  # noqa: E501, SIM905
-LEARNS = {"num_train_epochs": 8, "learning_rate": 3e-3}
+LEARNS = {"num_train_epochs": 8, "learning_rate": 2e-3}
 Rows = dict[str, list[dict[str, str]]]
 
 
@@ -65,7 +65,7 @@ def make(folder: Path, model: Any, rows: Rows, *, definition: dict | None = None
 
 
 def small_model(folder: Path) -> Path:
-    """A Llama of random weights whose 400 tokens are bytes and the words of these texts: a step takes milliseconds."""
+    """A Llama of random weights whose tokens are bytes and the words of these texts: a step takes milliseconds."""
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -76,7 +76,7 @@ def small_model(folder: Path) -> Path:
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     special = ["<|end|>", "<|pad|>", "<|user|>", "<|assistant|>"]
     trainer = trainers.BpeTrainer(
-        vocab_size=420, special_tokens=special, initial_alphabet=alphabet, show_progress=False
+        vocab_size=700, special_tokens=special, initial_alphabet=alphabet, show_progress=False
     )
     words = [*WORDS, *ANSWERS.values(), *(word for group in LABELS.values() for word in group)]
     made.train_from_iterator([word for word in words for _ in range(3)], trainer)
@@ -88,7 +88,7 @@ def small_model(folder: Path) -> Path:
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=len(tokenizer), hidden_size=96, intermediate_size=192, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, max_position_embeddings=256, tie_word_embeddings=True,
+        num_key_value_heads=2, max_position_embeddings=256, tie_word_embeddings=False,
         eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
     )  # fmt: skip
     LlamaForCausalLM(config).save_pretrained(folder)
@@ -189,7 +189,7 @@ def noise(rows: Rows) -> dict[str, Any]:
 def few_rows(rows: Rows) -> dict[str, Any]:
     rows["validation"] = rows["validation"][:9]
     flipped({"validation": rows["validation"]})
-    return {}
+    return {"num_train_epochs": 4}  # or the one flipped row makes the validation loss climb
 
 
 FAULTS: dict[str, tuple[Callable[[Rows], dict[str, Any]], str]] = {
