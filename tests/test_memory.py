@@ -8,7 +8,6 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -24,8 +23,8 @@ pytestmark = pytest.mark.slow
 
 LENGTHS, N_TRAINED = [40] * 30 + [64], [5] * 31
 PLENTY = 10**15
-SCORE = SimpleNamespace(evaluation=SimpleNamespace(decoding="score"))
-GENERATE = SimpleNamespace(evaluation=SimpleNamespace(decoding="generate"))
+SCORE = "score"
+GENERATE = "generate"
 
 
 def config(model: Path | str, *settings: str, **adapter: Any) -> schema.RunConfig:
@@ -471,8 +470,8 @@ def test_when_nothing_fits_the_smallest_need_is_said(tiny_model):
 
 
 def test_answering_needs_no_gradients_and_more_for_more_rows_longer_prompts_and_more_labels(tiny_model):
-    def answering(*settings: str, definition=SCORE, lengths=(40, 64), answers=(4, 4)) -> memory.Estimate:
-        return memory.estimate_evaluation(config(tiny_model, *settings), definition, lengths * 20, answers)
+    def answering(*settings: str, decoding=SCORE, lengths=(40, 64), answers=(4, 4)) -> memory.Estimate:
+        return memory.estimate_evaluation(config(tiny_model, *settings), decoding, lengths * 20, answers)
 
     two, eight = answering("generation.batch_size=2"), answering("generation.batch_size=8")
     assert two.gradients_bytes == two.optimizer_bytes == 0
@@ -480,7 +479,7 @@ def test_answering_needs_no_gradients_and_more_for_more_rows_longer_prompts_and_
     assert eight.cache_bytes == 4 * two.cache_bytes
     assert answering(lengths=(40, 128)).cache_bytes > answering().cache_bytes
     assert answering(answers=(4,) * 50).logits_bytes > answering().logits_bytes
-    written, more = (answering(f"generation.max_new_tokens={n}", definition=GENERATE).cache_bytes for n in (16, 1024))
+    written, more = (answering(f"generation.max_new_tokens={n}", decoding=GENERATE).cache_bytes for n in (16, 1024))
     assert more > 5 * written
 
 
@@ -608,14 +607,12 @@ if what == "train":
         optimizer.step()
         optimizer.zero_grad()
 else:
-    from types import SimpleNamespace
     tokenizer = models.load_tokenizer(config.base_model)
     answers = ["利多<|im_end|>\\n", "利空<|im_end|>\\n"]
     prompts = [("公司的股價 " * width)[: width // 2] + str(n) for n in range(rows)]
     lengths = [len(tokenizer(text)["input_ids"]) for text in prompts]
-    definition = SimpleNamespace(evaluation=SimpleNamespace(decoding="score"))
     of_answers = [len(tokenizer(answer)["input_ids"]) for answer in answers]
-    estimate = memory.estimate_evaluation(config, definition, lengths, of_answers)
+    estimate = memory.estimate_evaluation(config, "score", lengths, of_answers)
     model = adapters.attach(models.load_base(config), config).eval()
     list(decoding.score_labels(model, tokenizer, prompts, answers, rows))
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -36,7 +36,7 @@ from tasklib.model.memory_formulas import (
     text_config,
 )
 from tasklib.model.meta_model import MetaModel
-from tasklib.schema import AdapterSpec, BaseModelSpec, RunConfig, TaskDefinition, TrainingSpec
+from tasklib.schema import AdapterSpec, BaseModelSpec, RunConfig, TrainingSpec
 from tasklib.summary import Problem, TaskError
 
 __all__ = [
@@ -174,14 +174,14 @@ def _spread_out(alone: Estimate, meta: MetaModel, spread: Spread) -> Estimate:
 
 def estimate_evaluation(
     config: RunConfig,
-    definition: TaskDefinition,
+    decoding: str,
     token_lengths: Sequence[int],
     answer_lengths: Sequence[int] = (),
 ) -> Estimate:
     """Peak memory of answering prompts of these token lengths with the trained model, `generation.batch_size` at once.
 
-    answer_lengths: tokens of each label's answer with its end of turn, for `score`. Raises what `estimate_training`
-    raises.
+    decoding: `evaluation.decoding`. answer_lengths: tokens of each label's answer with its end of turn, for `score`.
+    Raises what `estimate_training` raises.
     """
     meta = _built(config, for_training=False)
     shape = rows, width = min(config.generation.batch_size, len(token_lengths)), max(token_lengths)
@@ -192,7 +192,7 @@ def estimate_evaluation(
     except Exception as error:  # the model's own code, which may be anybody's
         activations, cache = activations_by_rule(meta, shape, every_layer=False), cache_by_rule(meta, shape)
         notes.append(_untraced(error))
-    if definition.evaluation.decoding == "generate":
+    if decoding == "generate":
         n_scored, n_added = 1, config.generation.max_new_tokens
     else:  # tokens of all answers stand beside each other, as many as decoding.py scores at once
         at_once = max([LOGITS_BYTES // (8 * rows * vocabulary), *answer_lengths])
@@ -240,19 +240,19 @@ def require_fit(
 
 def require_evaluation_fit(
     config: RunConfig,
-    definition: TaskDefinition,
+    decoding: str,
     token_lengths: Sequence[int],
     answer_lengths: Sequence[int],
     free: int,
 ) -> Estimate:
     """The same for answering, where `generation.batch_size` is what can be smaller."""
-    estimate = found = estimate_evaluation(config, definition, token_lengths, answer_lengths)
+    estimate = found = estimate_evaluation(config, decoding, token_lengths, answer_lengths)
     rows = estimate.batch[0]
     while found.total_bytes > free and rows > 1:
         rows //= 2
         generation = config.generation.model_copy(update={"batch_size": rows})
         smaller = config.model_copy(update={"generation": generation})
-        found = estimate_evaluation(smaller, definition, token_lengths, answer_lengths)
+        found = estimate_evaluation(smaller, decoding, token_lengths, answer_lengths)
     if found is estimate and found.total_bytes <= free:
         return estimate
     if found.total_bytes <= free:

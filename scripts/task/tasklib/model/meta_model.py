@@ -156,7 +156,10 @@ def _body(model: Any, shape: tuple[int, int], *, use_cache: bool) -> Any:
 
     ids = torch.zeros(shape, dtype=torch.long, device="meta")
     mask = None if model._unpads else torch.ones_like(ids)
-    return model.base_model(input_ids=ids, attention_mask=mask, use_cache=use_cache)
+    body = (
+        model.base_model if model.base_model is not model else model.get_decoder()
+    )  # Llama 4 has no prefix of its own
+    return body(input_ids=ids, attention_mask=mask, use_cache=use_cache)
 
 
 def _base(spec: BaseModelSpec, *, full_training: bool) -> tuple[Any, list[str]]:

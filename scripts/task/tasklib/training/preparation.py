@@ -171,7 +171,8 @@ def _memory(
         memory.require_fit(tried, lengths, n_trained, free, spread)
         if not spread.is_sharded:  # what answers afterwards is one process, maybe on another device
             lengths, n_trained = _lengths(rows_alone)
-            memory.require_evaluation_fit(config, definition, lengths, sorted(set(n_trained)), free)
+            decoding = definition.evaluation.decoding
+            memory.require_evaluation_fit(config, decoding, lengths, sorted(set(n_trained)), free)
     attention = models.attention(config.base_model)
     decided = {"activation_checkpointing": checkpointing, "attn_implementation": attention}
     return decided | _shared_out(config, resumed), estimate
