@@ -3,6 +3,7 @@
 
 uv run python scripts/update_references.py           # after changing the arithmetic or a pin
 uv run python scripts/update_references.py --check   # exit 3 where a page is out of date
+uv run python scripts/update_references.py --count   # first counts the parameters of the catalog's models anew
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 BUNDLE = Path(__file__).resolve().parent.parent
 REFERENCES = BUNDLE / "references"
 sys.path.insert(0, str(BUNDLE / "scripts" / "task"))
-MARKED = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+MARKED = re.compile(r"(<!-- table: ([\w-]+)(?: ([\w-]+))? -->\n).*?(<!-- end -->)", re.DOTALL)
 
 # Shapes, not names: parameters follow from them. hidden, intermediate, layers, heads, key-value heads, vocabulary
 SHAPES = {"8B": (4096, 14336, 32, 32, 8, 128256), "32B": (5120, 25600, 64, 64, 8, 151936),
@@ -28,10 +29,14 @@ ROWS, TOKENS, LABELLED, SIZES_GB = 4, 1024, 16, (24, 48, 80, 141)
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="write nothing; exit 3 where a table differs")
-    check, outdated = parser.parse_args().check, []
+    parser.add_argument("--count", action="store_true", help="count the parameters of models/catalog.yaml anew first")
+    args = parser.parse_args()
+    check, outdated = args.check, []
+    if args.count:
+        count_parameters()
     for page in sorted(REFERENCES.rglob("*.md")):
         text = page.read_text(encoding="utf-8")
-        new = MARKED.sub(lambda match: match[1] + TABLES[match[2]]() + match[3], text)
+        new = MARKED.sub(_written, text)
         if new != text:
             outdated.append(page.relative_to(BUNDLE))
             if not check:
@@ -39,6 +44,26 @@ def main() -> int:
     for page in outdated:
         print(f"{page}: {'out of date' if check else 'written'}")
     return 3 if check and outdated else 0
+
+
+def count_parameters() -> None:
+    """Writes `text_parameters` of every model of the catalog that has a config, and leaves all else as it stands."""
+    from knowledge import catalogs, tables
+
+    path = REFERENCES / "models" / "catalog.yaml"
+    entries = re.split(r"^(?=- id: )", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    models = catalogs.load("models/catalog.yaml")
+    for number, model in enumerate(models, len(entries) - len(models)):  # what stands before the first entry is kept
+        entry = re.sub(r"^  text_parameters: .*\n", "", entries[number], flags=re.MULTILINE)
+        if n := tables.counted(model):
+            entry = entry.replace("\n  sources:", f"\n  text_parameters: {n}\n  sources:", 1)
+        entries[number] = entry
+    path.write_text("".join(entries), encoding="utf-8")
+
+
+def _written(match: re.Match[str]) -> str:
+    before, name, argument, after = match.groups()
+    return before + (TABLES[name](argument) if argument else TABLES[name]()) + after
 
 
 def gpus_table() -> str:
@@ -88,7 +113,21 @@ def _saved(folder: Path, hidden: int, intermediate: int, layers: int, heads: int
     return folder
 
 
-TABLES: dict[str, Callable[[], str]] = {"gpus": gpus_table}
+def _of_catalog(function: str) -> Callable[[str], str]:
+    def table(argument: str) -> str:
+        from knowledge import tables
+
+        return getattr(tables, function)(argument)
+
+    return table
+
+
+TABLES: dict[str, Callable[..., str]] = {
+    "gpus": gpus_table,
+    "models": _of_catalog("models_table"),
+    "datasets": _of_catalog("datasets_table"),
+    "defaults": _of_catalog("defaults_table"),
+}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -71,6 +71,25 @@ def test_defaults_are_keys_that_the_pinned_libraries_take():
     assert wrong == []
 
 
+def test_the_learning_rates_that_the_scripts_take_are_those_of_the_catalog():
+    from tasklib import schema
+
+    known = {(entry.method, entry.adapter): entry.value for entry in catalogs.load("methods/defaults.yaml")
+             if entry.key == "training.learning_rate"}  # fmt: skip
+    for method in schema.METHODS:
+        for adapter in ("lora", "full"):
+            assert schema.learning_rate(method, adapter) == known[method, adapter], (method, adapter)
+
+
+def test_parameters_are_counted_in_the_model_that_the_config_makes():
+    from knowledge import tables
+
+    counted = {model.id: model for model in MODELS if model.text_parameters}
+    assert len(counted) > 50
+    for name in ("Qwen/Qwen3-0.6B", "Qwen/Qwen3.5-0.8B", "openai/gpt-oss-20b"):
+        assert tables.counted(counted[name]) == counted[name].text_parameters
+
+
 def test_a_model_whose_architecture_the_pinned_transformers_does_not_know_says_so():
     from transformers import CONFIG_MAPPING
 

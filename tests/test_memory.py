@@ -343,6 +343,7 @@ def test_a_model_that_cannot_be_traced_is_estimated_by_rule_and_says_so(tiny_mod
     traced = training(config(tiny_model))
     answered = memory.estimate_evaluation(config(tiny_model), SCORE, [64], [3])
     monkeypatch.setattr(meta_model, "_body", fail)
+    memory._step.cache_clear()
     ruled = training(config(tiny_model))
     assert ruled.weights_bytes == traced.weights_bytes
     assert 0.2 < ruled.activations_bytes / traced.activations_bytes < 5
@@ -630,3 +631,13 @@ def test_the_estimate_is_within_a_quarter_of_the_peak_of_a_real_process(what, ro
     assert process.returncode == 0, process.stderr[-2000:]
     found = json.loads(process.stdout.splitlines()[-1])
     assert 0.75 < found["estimated"] / found["measured"] < 1.35, found
+
+
+def test_a_base_that_is_stored_quantized_is_not_packed_again(tiny_model, tmp_path):
+    stored = json.loads((tiny_model / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(stored | {"quantization_config": {"quant_method": "mxfp4"}}))
+    with pytest.raises(TaskError) as caught:
+        training(config(tmp_path, type="qlora"))
+    (problem,) = caught.value.problems
+    assert (caught.value.exit_code, problem.code, problem.field) == (2, "already_quantized", "adapter.type")
+    assert "mxfp4" in problem.message and "adapter.type lora" in problem.hint

@@ -249,7 +249,8 @@ def test_the_default_learning_rate_is_that_of_the_method():
         text = f"schema_version: 1\nbase_model: {{id: x}}\nmethod: {method}\n{more}"
         return schema.check_config(parse_yaml(text, "c.yaml")).training.learning_rate
 
-    assert rate("sft") == 2e-4 and rate("dpo") == 5e-6 and rate("orpo") == 8e-6
+    assert rate("sft") == 2e-4 and rate("dpo") == 5e-6 and rate("orpo") == 8e-5
+    assert rate("sft", "adapter: {type: full}\n") == 2e-5
     assert rate("dpo", "training: {learning_rate: 1e-4}\n") == 1e-4
 
 

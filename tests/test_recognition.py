@@ -599,7 +599,7 @@ def test_lengths_of_the_config_follow_the_longest_answer(tmp_path):
     assert found.sizes.answer == 750 and config["generation"]["max_new_tokens"] == 848
     assert config["training"]["max_length"] == 896
     own = rendering.config_of({"generation": {"max_new_tokens": 32}, "method": "orpo"}, None, found.type, found.sizes)
-    assert own["generation"]["max_new_tokens"] == 32 and own["training"]["learning_rate"] == 8e-6
+    assert own["generation"]["max_new_tokens"] == 32 and own["training"]["learning_rate"] == 8e-5
 
 
 def test_rows_that_the_type_cannot_read_are_counted_with_their_faults(tmp_path):

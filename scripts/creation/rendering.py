@@ -48,7 +48,8 @@ def config_of(
     if method not in schema.METHODS:
         has_pairs = task_type in task_types.names() and "chosen" in task_types.load(task_type).FIELDS
         method = "dpo" if has_pairs else "sft"
-    lengths = _lengths(sizes)
+    lengths, adapter = _lengths(sizes), baseline.get("adapter")
+    adapter_type = adapter.get("type") if isinstance(adapter, dict) else None
     config: dict[str, Any] = {
         "schema_version": 1,
         "parent": None,
@@ -64,7 +65,7 @@ def config_of(
         "adapter": {"type": "lora", "r": 16, "lora_alpha": 32, "lora_dropout": 0.0, "target_modules": "auto"},
         "training": {
             "num_train_epochs": 3,
-            "learning_rate": schema.METHOD_DEFAULTS[method].get("learning_rate", 2e-4),
+            "learning_rate": schema.learning_rate(method, adapter_type),
             "per_device_train_batch_size": 8,
             "max_length": lengths[0],
             "seed": 42,

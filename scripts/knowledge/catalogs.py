@@ -56,6 +56,9 @@ class Model(Fact):
     traditional_chinese: Literal["trained", "understood", "weak"] | None = None
     thinking: Literal["never", "switchable", "always"] | None = Field(None, description="as its chat template has it")
     config: dict[str, Any] | None = None
+    text_parameters: int | None = Field(
+        None, gt=0, description="counted in the causal language model of `config`: update_references.py --count"
+    )
 
 
 class DataSet(Fact):

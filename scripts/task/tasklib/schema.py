@@ -359,13 +359,9 @@ TRAINING_DEFAULTS = {
     "save_total_limit": 2,  # the newest, to resume from, and the best or the one before
     "report_to": "none",
 }
-# A pair pushes the model away from an answer as well as towards one: with the learning rate of SFT it forgets to speak.
-# trl/scripts/dpo.py takes 5e-6 with LoRA; 8e-6 is what published ORPO recipes commonly take (not the paper's own word).
-METHOD_DEFAULTS: dict[str, dict[str, Any]] = {
-    "sft": {},
-    "dpo": {"learning_rate": 5e-6},
-    "orpo": {"learning_rate": 8e-6},
-}
+# With adapters, and of all weights; sources: references/methods/defaults.yaml (a test compares). A pair pushes the
+# model away from an answer as well as towards one: with the learning rate of SFT it forgets to speak.
+LEARNING_RATES = {"sft": (2e-4, 2e-5), "dpo": (5e-6, 5e-7), "orpo": (8e-5, 5e-6)}
 
 # Keys that another key owns, or that must not come from a file: key -> what to write instead.
 OWNED_ADAPTER_FIELDS = {
@@ -520,8 +516,15 @@ def check_config(document: Document, overrides: Sequence[str] = ()) -> RunConfig
     if adapter.type != "full":
         adapter = AdapterSpec(**{**LORA_DEFAULTS, **adapter.model_dump()})
     given = config.training.model_dump(exclude_unset=True)
-    training = TrainingSpec(**{**TRAINING_DEFAULTS, **METHOD_DEFAULTS[config.method], **given})
+    rate = learning_rate(config.method, adapter.type)
+    training = TrainingSpec(**{**TRAINING_DEFAULTS, "learning_rate": rate, **given})
     return config.model_copy(update={"adapter": adapter, "training": training})
+
+
+def learning_rate(method: str, adapter_type: str) -> float:
+    """The usual one of a method, where the config says nothing."""
+    with_adapter, of_all_weights = LEARNING_RATES[method]
+    return of_all_weights if adapter_type == "full" else with_adapter
 
 
 def require_trainable(definition: TaskDefinition, config: RunConfig, *, has_validation: bool) -> None:

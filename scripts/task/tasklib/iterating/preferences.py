@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tasklib import progress
+from tasklib import progress, schema
 from tasklib.answering import inference
 from tasklib.data import answers, conversion, dataset, preference_pairs
 from tasklib.exit_codes import ExitCode
@@ -21,7 +21,7 @@ from tasklib.iterating import evidence, findings
 from tasklib.iterating.evidence import Answered
 from tasklib.model import decoding, models, prompts, tokenized
 from tasklib.paths import TaskPaths
-from tasklib.schema import METHOD_DEFAULTS, TaskDefinition
+from tasklib.schema import TaskDefinition
 from tasklib.scoring.systems import FinishedRun
 from tasklib.summary import Problem, TaskError
 
@@ -263,5 +263,5 @@ def next_command(paths: TaskPaths, run: str, path: Path) -> str:
         method="dpo",
         start_from=run,
         preference_data=paths.shown(path),
-        training__learning_rate=METHOD_DEFAULTS["dpo"]["learning_rate"],
+        training__learning_rate=schema.learning_rate("dpo", "lora"),
     )

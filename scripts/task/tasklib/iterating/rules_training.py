@@ -16,8 +16,6 @@ from tasklib import schema
 from tasklib.iterating.evidence import Answered, Evidence
 from tasklib.iterating.findings import Finding, experiment, percent, script
 
-USUAL_RATE = 2e-4  # TRL's documentation for LoRA; ten times that of full training ("LoRA Without Regret", 2025)
-USUAL_RATE_FULL = 2e-5
 HIGH_RATE = 20.0  # times the usual rate: a collapse is blamed on the rate from there
 SMALL_BATCH = 4  # rows a step; fewer make the gradient noisy
 SHORT = 200  # optimizer steps: a loss that is flat before may only be warming up
@@ -36,9 +34,8 @@ BY_HEART_OF_FIRST = 0.05  # of the first loss, where there is no chance to measu
 
 
 def usual_rate(e: Evidence) -> float:
-    """That of the method: pairs take smaller steps (`schema.METHOD_DEFAULTS`)."""
-    rate = schema.METHOD_DEFAULTS[e.config.method].get("learning_rate", USUAL_RATE)
-    return rate * USUAL_RATE_FULL / USUAL_RATE if e.config.adapter.type == "full" else rate
+    """That of the method and adapter: pairs take smaller steps, all weights smaller ones than adapters."""
+    return schema.learning_rate(e.config.method, e.config.adapter.type)
 
 
 def run_not_finished(e: Evidence) -> Finding | None:

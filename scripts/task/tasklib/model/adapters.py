@@ -28,6 +28,7 @@ from tasklib.summary import Problem, TaskError
 
 WHY_LEFT_OUT: dict[str, str] = {
     "expert": "routed experts stay frozen unless adapter.train_experts is true",
+    "selector": "chooses which tokens are attended to, without a gradient: an adapter there would learn nothing",
     "router": "the router stays frozen unless adapter.train_router is true",
     "head": "output head: only where adapter.target_modules names it",
     "embedding": "embedding: only where adapter.target_modules names it",

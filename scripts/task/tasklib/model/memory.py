@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
@@ -120,7 +121,7 @@ def estimate_training(
     accumulated = training.get("gradient_accumulation_steps", 1) > 1
     gradients, logits, heap = meta.gradients_bytes, loss_bytes(meta, n_labelled), 0
     try:
-        step = meta_model.train_step(meta, shape, checkpointing=checkpointing, accumulated=accumulated)
+        step = _step(meta, shape, None if checkpointing is None else json.dumps(checkpointing), accumulated)
         heap, kept = step.heap_bytes, step.kept_bytes
         at_once = max(step.peak_bytes, gradients, kept + logits + (gradients if accumulated else 0))
     except Exception as error:  # the model's own code, which may be anybody's
@@ -358,17 +359,24 @@ def _checkpoints(config: RunConfig) -> bool:
 
 
 def _built(config: RunConfig, *, for_training: bool) -> MetaModel:
-    return _build(config.base_model, config.adapter, _checkpoints(config), models.device(), for_training)
+    return _build(config.base_model, config.adapter, config.method, _checkpoints(config), models.device(), for_training)
 
 
 @functools.lru_cache(maxsize=4)
 def _build(
-    base_model: BaseModelSpec, adapter: AdapterSpec, checkpoints: bool, device: str, training: bool
+    base_model: BaseModelSpec, adapter: AdapterSpec, method: str, checkpoints: bool, device: str, training: bool
 ) -> MetaModel:
     """The meta model of a config, from all that it depends on; kept, because several batches are tried on each."""
     spec = TrainingSpec(activation_checkpointing=checkpoints)
-    config = RunConfig(schema_version=1, base_model=base_model, adapter=adapter, training=spec)
+    config = RunConfig(schema_version=1, base_model=base_model, method=method, adapter=adapter, training=spec)
     return meta_model.build(config, for_training=training)
+
+
+@functools.lru_cache(maxsize=16)
+def _step(meta: MetaModel, shape: tuple[int, int], checkpointing: str | None, accumulated: bool) -> meta_model.StepPeak:
+    """`meta_model.train_step`, kept: however a run is shared out, its step is the same. checkpointing: as JSON."""
+    kwargs = None if checkpointing is None else json.loads(checkpointing)
+    return meta_model.train_step(meta, shape, checkpointing=kwargs, accumulated=accumulated)
 
 
 def _untraced(error: Exception) -> str:

@@ -18,7 +18,8 @@ GPU_PROCESS_BYTES = 1_000_000_000
 CPU_PROCESS_BYTES = 1_000_000_000
 # What malloc keeps of the freed tensors of a forward pass, as a share of all that it asked for, by bytes of an entry.
 # A hole of exactly its size cannot take a tensor again (glibc before 2.38: memalign, bug 14581). Fitted to ten peaks of
-# SmolLM2-135M on glibc 2.36: 0.09 to 0.18 in 16 bit, 0.29 to 0.30 in fp32. Blocks of 32 MiB and more leave nothing; a
+# SmolLM2-135M on glibc 2.36: 0.09 to 0.18 in 16 bit, 0.13 to 0.18 in 4 bit (though head and norms are fp32), 0.29 to
+# 0.30 in fp32. Blocks of 32 MiB and more leave nothing; a
 # pass without gradients leaves an eighth (0.008 to 0.032), because nothing is kept between the holes.
 KEPT_BY_MALLOC, KEPT_WITHOUT_GRADIENTS = {2: 0.13, 4: 0.3}, 1 / 8
 
@@ -94,7 +95,8 @@ def process_bytes(meta: MetaModel, heap_bytes: float) -> int:
     if models.device() != "cpu":
         return GPU_PROCESS_BYTES
     steps = -(-resident_bytes() // 2**26)  # in steps, so that two estimates of one process are alike
-    return max(CPU_PROCESS_BYTES, steps * 2**26) + int(KEPT_BY_MALLOC[min(itemsize(meta), 4)] * heap_bytes)
+    width = 2 if getattr(meta.causal_lm, "is_loaded_in_4bit", False) else min(itemsize(meta), 4)
+    return max(CPU_PROCESS_BYTES, steps * 2**26) + int(KEPT_BY_MALLOC[width] * heap_bytes)
 
 
 def activations_by_rule(meta: MetaModel, shape: tuple[int, int], *, every_layer: bool) -> int:

@@ -11,14 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tasklib.exit_codes import ExitCode
 from tasklib.model import adapters, live_bytes, models
 from tasklib.schema import BaseModelSpec, RunConfig
+from tasklib.summary import Problem, TaskError
 
 NF4_BLOCK = 64  # weights that share a scale: bitsandbytes' default, Dettmers et al. 2023, section 3
 NF4_SCALE_BLOCK = 256  # scales that share a scale of their own, in double quantisation
+CASTS_ADAPTERS = ("sft", "dpo")  # methods whose trainer turns the adapters of a quantized model to bf16
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # one model is no other, whatever they look like
 class MetaModel:
     """`model` is a PeftModel or, after full training, the model itself. Bytes are those of the real dtypes; `notes` say
     what had to be assumed."""
@@ -65,7 +68,7 @@ def build(config: RunConfig, *, for_training: bool) -> MetaModel:
     `for_training` false: as it is loaded to answer (a quantized base is then not prepared for training). Raises
     TaskError (exit 4) when the config cannot be had, and what `adapters.attach` raises.
     """
-    base, notes = _base(config.base_model, full_training=config.adapter.type == "full")
+    base, notes = _base(config)
     packed = {id(layer.weight) for layer in _quantize(base, config)} if config.adapter.is_quantized else set()
     dtypes = {id(p): p.dtype for p in base.parameters()}
     model = base if config.adapter.type == "full" else _attached(base, config)
@@ -73,6 +76,8 @@ def build(config: RunConfig, *, for_training: bool) -> MetaModel:
     if not for_training:  # only training widens what is not quantized to fp32
         for parameter in everything:
             parameter.data = parameter.data.to(dtypes.get(id(parameter), parameter.dtype))
+    elif config.adapter.is_quantized and config.method in CASTS_ADAPTERS:
+        _cast_adapters(model)
     weights = sum(nf4_bytes(p.numel()) if id(p) in packed else _bytes(p) for p in everything if id(p) in dtypes)
     return MetaModel(
         model=model,
@@ -81,6 +86,16 @@ def build(config: RunConfig, *, for_training: bool) -> MetaModel:
         trained=tuple(p for p in everything if p.requires_grad),
         notes=tuple(notes),
     )
+
+
+def _cast_adapters(model: Any) -> None:
+    """What TRL's trainers do to the adapters of a quantized model: bf16, but not DoRA's magnitudes (trl 1.16,
+    trainer/sft_trainer.py; ORPOTrainer does not)."""
+    import torch
+
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad and "lora_magnitude_vector" not in name:
+            parameter.data = parameter.data.to(torch.bfloat16)
 
 
 def _attached(base: Any, config: RunConfig) -> Any:
@@ -162,17 +177,20 @@ def _body(model: Any, shape: tuple[int, int], *, use_cache: bool) -> Any:
     return body(input_ids=ids, attention_mask=mask, use_cache=use_cache)
 
 
-def _base(spec: BaseModelSpec, *, full_training: bool) -> tuple[Any, list[str]]:
+def _base(config: RunConfig) -> tuple[Any, list[str]]:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
     models.quiet_libraries()
+    spec, full_training = config.base_model, config.adapter.type == "full"
     attention = models.attention(spec)
     with models.explained(spec):
         hub = {"revision": spec.revision, "trust_remote_code": spec.trust_remote_code}
         found = AutoConfig.from_pretrained(models.location(spec), **hub)
         dtype, notes = _dtype(spec, found, full_training=full_training)
         if method := (getattr(found, "quantization_config", None) or {}).get("quant_method"):
+            if config.adapter.is_quantized:
+                raise TaskError(ExitCode.USAGE, [_quantized_already(config, method)])
             notes.append(f"the base model is stored in {method}: counted as {str(dtype).removeprefix('torch.')}")
             del found.quantization_config
         with torch.device("meta"):
@@ -184,6 +202,15 @@ def _base(spec: BaseModelSpec, *, full_training: bool) -> tuple[Any, list[str]]:
             )
     model._unpads = attention.startswith("flash")
     return model, notes
+
+
+def _quantized_already(config: RunConfig, method: str) -> Problem:
+    kind = config.adapter.type
+    message = (
+        f"adapter.type {kind} packs a 16-bit base model in 4 bit, and {config.base_model.id} is stored in {method}"
+    )
+    hint = f"take adapter.type {kind.removeprefix('q')}, or the base model's 16-bit repository"
+    return Problem(code="already_quantized", message=message, field="adapter.type", hint=hint)
 
 
 def _dtype(spec: BaseModelSpec, found: Any, *, full_training: bool) -> tuple[Any, list[str]]:

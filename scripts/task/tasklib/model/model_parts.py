@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Role = Literal["linear", "expert", "router", "head", "embedding", "outside", "other"]
+Role = Literal["linear", "expert", "router", "selector", "head", "embedding", "outside", "other"]
 MAX_EXTRA_SCORES = 8  # a router may also score a skip expert or shared experts
 
 
@@ -53,8 +53,8 @@ def find(model: Any) -> list[Part]:
     role_of, hidden, found = _roles(model), model.get_input_embeddings().weight.shape[1], []
     for name, module in model.named_modules():
         if isinstance(module, torch.nn.Linear | Conv1D):
-            role = role_of.get(name, "linear")
-            found.append(Part(module_target(name, module), name, role, can_adapt=True))
+            role = role_of.get(name, "other" if _computes_otherwise(module) else "linear")
+            found.append(Part(module_target(name, module), name, role, can_adapt=role != "other"))
             continue
         role = role_of.get(name, "other")
         for short_name, parameter in module.named_parameters(recurse=False):
@@ -75,6 +75,8 @@ def _roles(model: Any) -> dict[str, Role]:
     modules = dict(model.named_modules())
     text_model = _text_model(model, modules)
     experts, routers = _experts_and_routers(modules, text_model, model.get_input_embeddings().weight.shape[1])
+    # sparse attention's indexers choose tokens under torch.no_grad: an adapter there never gets a gradient
+    selectors = [name for name, module in modules.items() if "Indexer" in type(module).__name__]
     head, roles = model.get_output_embeddings(), {}
     for name, module in modules.items():
         if module is head:
@@ -85,9 +87,18 @@ def _roles(model: Any) -> dict[str, Role]:
             roles[name] = "expert"
         elif is_inside(name, routers):
             roles[name] = "router"
+        elif is_inside(name, selectors):
+            roles[name] = "selector"
         elif isinstance(module, torch.nn.Embedding):
             roles[name] = "embedding"
     return roles
+
+
+def _computes_otherwise(module: Any) -> bool:
+    """A linear module of the model's own kind whose forward pass is no x W: PEFT would add an x B A of another shape
+    (DeepSeek-V4's grouped output projection)."""
+    kind = type(module)
+    return kind.__module__.startswith("transformers.models.") and "forward" in vars(kind)
 
 
 def _text_model(model: Any, modules: dict[str, Any]) -> str:
