@@ -174,6 +174,16 @@ def test_the_readme_says_what_the_planted_faults_gave_and_nothing_else():
     assert f"{silent} of {len(fresh['cases'])} further healthy runs were silent" in text
 
 
+def test_the_readme_says_how_near_the_memory_estimates_were_and_they_were_within_15_percent():
+    """tests/bench/memory_estimates.py --keep writes the result."""
+    results = json.loads((BUNDLE / "tests/bench/results/memory_estimates.json").read_text(encoding="utf-8"))
+    ratios = [case["estimated_bytes"] / case["peak_memory_bytes"] for case in results["cases"].values()]
+    text = " ".join((BUNDLE / "README.md").read_text(encoding="utf-8").split())
+    said = f"Of {len(ratios)} configurations trained on CPU the estimate was {min(ratios):.2f} to {max(ratios):.2f} of"
+    assert said in text and results["device"].startswith("CPU")
+    assert len(ratios) >= 10 and 0.85 <= min(ratios) and max(ratios) <= 1.15
+
+
 def test_the_contract_page_names_every_room_of_tasklib_and_what_stands_outside():
     text = (BUNDLE / "CONTRIBUTING.md").read_text(encoding="utf-8")
     library = BUNDLE / "scripts/task/tasklib"

@@ -6,12 +6,12 @@ autograd lets go of it. So grouped-query and latent attention, fused experts, li
 16-bit base, eager scores and activation checkpointing are as large as the model's own code makes them.
 `memory_formulas` has the rest, each part with its source.
 
-Measured on CPU against ru_maxrss (SmolLM2-135M, TRL's trainer, torch 2.15, glibc 2.36): LoRA in bf16 1.01 to 1.07 of
-the peak, with activation checkpointing 1.02, DoRA 1.09, LoRA in fp32 1.14, QLoRA 1.22, full training 1.02; answering
-1.05 to 1.14, but with a base in 4 bit 0.68: there bitsandbytes leaves more behind. The tensors themselves are met to
-2 %; what malloc keeps of freed ones is a share fitted to such runs, so other models and allocators may differ more. On
-a GPU nothing has been measured; what to compare with there is `torch.cuda.max_memory_allocated`, which leaves out the
-context that `overhead_bytes` holds.
+Measured on CPU against ru_maxrss by tests/bench/memory_estimates.py (real trainings, torch 2.15, glibc
+2.36; results beside it): within 15 % for LoRA, DoRA, QLoRA and full training of models of 135M to 1.2B, dense and
+hybrid. Answering 1.05 to 1.14, but with a base in 4 bit 0.68: there bitsandbytes leaves more behind. The tensors
+themselves are met to 2 %; what malloc keeps of freed ones is a share fitted to such runs, so other models and
+allocators may differ more. On a GPU nothing has been measured; what to compare with there is
+`torch.cuda.max_memory_allocated`, which leaves out the context that `overhead_bytes` holds.
 """
 
 from __future__ import annotations
