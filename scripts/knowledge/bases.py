@@ -44,7 +44,9 @@ def located(name: str) -> Iterator[Base]:
         elif (entry := find(name)) and entry.config:
             doubt = ", which was not read at its source" if "config" in entry.unverified else ""
             location = _folder(Path(workspace), {"dtype": "bfloat16", **entry.config})
-            yield Base(entry.id, location, entry, (f"config: the catalog's{doubt}; weights are counted in bfloat16",))
+            yield Base(
+                entry.id, location, entry, (f"config: the catalog's{doubt}; its weights are taken for bfloat16",)
+            )
         else:
             yield Base(entry.id if entry else name, entry.id if entry else name, entry, ("config: from the Hub",))
 

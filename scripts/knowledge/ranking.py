@@ -91,6 +91,9 @@ def starting_config(model_id: str, method: str, adapter: str, tokens: int) -> di
             if entry.adapter == wanted:
                 section, key = entry.key.split(".")
                 found[section][key] = entry.value
+    found["adapter"]["target_modules"] = (
+        "auto"  # this project's own: what `all-linear` has, without experts and routers
+    )
     found["training"]["max_length"] = max(128, -(-tokens // 64) * 64)  # at least the longest row
     return {"schema_version": 1, "base_model": {"id": model_id}, "method": method, **found}
 
@@ -106,14 +109,16 @@ def _obstacle(model: Model, wish: Wish) -> str | None:
     size = tables.parameters(model)
     if size is None:
         return "the installed transformers has no causal language model for it"
-    if size * NF4_BYTES > wish.gpu_bytes * (1 - RESERVE):
+    least = 2 if _has_experts(model) else NF4_BYTES  # experts are not packed
+    if size * least > wish.gpu_bytes * (1 - RESERVE):
         return f"its weights alone do not fit into {wish.gpu_bytes / 1e9:g} GB, not even in 4 bit"
     return None
 
 
 def _order(model: Model, wish: Wish) -> tuple[float, ...]:
     """Larger is better; an earlier number weighs more than all that follow."""
-    licence = {"yes": 2, "conditions": 1}.get(model.commercial or "", 0) if wish.license == "commercial" else 0
+    is_free = model.commercial == "yes" and "commercial" not in model.unverified
+    licence = (2 if is_free else 1) if wish.license == "commercial" else 0
     language = LANGUAGE[model.traditional_chinese] if wish.language.startswith("zh") else 0
     answers_at_once = model.thinking != "always"
     trains_whole = model.layers in ("dense", "hybrid") and not _has_experts(model)
