@@ -1,4 +1,4 @@
-"""Installing the skill: a copy named finetune-llm keeps to the Agent Skills specification and works from a read-only place."""
+"""Installing the skill: a copy keeps to the Agent Skills specification and works from where nobody may write."""
 
 from __future__ import annotations
 
@@ -51,7 +51,8 @@ def test_an_installed_copy_creates_a_task_where_the_user_stands_and_writes_nothi
     rows = "".join(f"第 {n} 季營收{'成長' if n % 2 else '衰退'} {n} 成,{'好' if n % 2 else '壞'}\n" for n in range(40))
     (tmp_path / "news.csv").write_text("標題,情感\n" + rows, encoding="utf-8")
     before = {path: path.stat().st_mtime_ns for path in installed.rglob("*")}
-    command = [sys.executable, installed / "scripts" / "create_task.py", "--name", "news", "--data", "news.csv", "--json"]
+    create = installed / "scripts" / "create_task.py"
+    command = [sys.executable, create, "--name", "news", "--data", "news.csv", "--json"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0 and json.loads(done.stdout)["status"] == "ok", done.stdout + done.stderr
     task = tmp_path / "tasks" / "news"

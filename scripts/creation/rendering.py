@@ -281,6 +281,8 @@ def write(
         shutil.copytree(
             BUNDLE / "scripts" / "task", folder / "scripts", ignore=shutil.ignore_patterns("__pycache__", "*.pyc")
         )
+        for path in (folder / "scripts", *(folder / "scripts").rglob("*")):
+            path.chmod(path.stat().st_mode | 0o200)  # the skill may lie where nobody writes, a task is its owner's
         for relative, text in texts.items():
             files.write_text(folder / relative, text)
         (folder / "data" / "raw").mkdir(parents=True, exist_ok=True)
