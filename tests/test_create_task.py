@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 import create_task
 from creation import rendering
 from hub_server import Hub, Repo
-from task_folder import BUNDLE, jsonl, run_script, sha256s, write
+from task_folder import BUNDLE, jsonl, run_script, sha256s, spawn_script, write
 from tasklib import schema, task_types
 from tasklib.reading.records import Row, read_rows
 from workbook import xlsx
@@ -621,7 +621,7 @@ def test_a_data_set_of_the_hub_becomes_a_task_with_its_names_licence_and_commit(
         for key, value in {"HF_ENDPOINT": hub.url, "HF_HOME": str(work / "hf"), "NO_PROXY": "127.0.0.1"}.items():
             monkeypatch.setenv(key, value)
         monkeypatch.setenv("HF_HUB_DISABLE_XET", "1")
-        outcome = create(work, "--name", "hub", "--data", "hub:acme/news")
+        outcome = spawn_script(CREATE, "--name", "hub", "--data", "hub:acme/news", cwd=work)
     assert outcome.code == 0, outcome.summary
     definition = definition_of(work / "tasks/hub")
     assert files_of(work / "tasks/hub") == {"train": ["data/raw/train.jsonl"], "test": ["data/raw/test.jsonl"]}

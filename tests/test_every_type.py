@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 import every_type
-import trainable_task
+import in_process
 from task_folder import Task, make_task
 from tasklib import schema
 from tasklib.answering import inference, pieces
@@ -102,7 +102,7 @@ def test_predict_asks_a_long_text_in_windows_and_answers_it_once(tmp_path, monke
             found.append(inference.parsed(job.definition, json.dumps(said, ensure_ascii=False)))
         return iter([(range(len(found)), found)]), []
 
-    module = trainable_task.loaded("predict.py")
+    module = in_process.loaded(in_process.BUNDLE / "scripts" / "task" / "predict.py")
     monkeypatch.setattr(module, "_by_run", answered)
     text = "今天的會議由總經理主持。" * 6 + "林怡君最後發言。"
     args = module.build_parser().parse_args(["--task-dir", str(task.folder), text, "沒有人。"])

@@ -2,55 +2,29 @@
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
-import functools
-import importlib.util
-import io
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import yaml
 
-from tasklib import cli
-from tasklib.files import to_json
+import in_process
 
 BUNDLE = Path(__file__).resolve().parent.parent
 TOPICS = {"good": ("獲利成長", "訂單滿載", "上調財測"), "bad": ("虧損擴大", "客戶砍單", "下修財測")}
 
 
-BODIES = {
-    "02_convert_format.py": "convert",
-    "03_train.py": "train",
-    "04_evaluate.py": "evaluate",
-    "predict.py": "predict",
-    "export_model.py": "export",
-    "diagnose.py": "diagnose",
-    "make_preferences.py": "make_preferences",
-    "suggest_labels.py": "suggest_labels",
-    "new_experiment.py": "new_experiment",
-    "compare_runs.py": "compare",
-    "sweep.py": "sweep",
-    "remote.py": "remote",
-    "launch.py": "launch",
-}
-
-
-@functools.cache
-def loaded(script: str) -> Any:
-    """A script of the bundle as a module; a task's own copy is the same, byte for byte."""
-    spec = importlib.util.spec_from_file_location(f"script_{Path(script).stem}", BUNDLE / "scripts" / "task" / script)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+IN_PROCESS = {
+    "02_convert_format.py", "03_train.py", "04_evaluate.py", "predict.py", "export_model.py", "diagnose.py",
+    "make_preferences.py", "suggest_labels.py", "new_experiment.py", "compare_runs.py", "sweep.py", "remote.py",
+    "launch.py",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -69,26 +43,14 @@ class Task:
     def run(self, script: str, *flags: str, **env: str) -> Outcome:
         """One of the scripts in this process, so that its imports are paid once; in one of its own where it wants
         another environment."""
-        if env or script not in BODIES:
+        if env or script not in IN_PROCESS:
             return self.spawn(script, *flags, **env)
         from huggingface_hub import constants
 
-        module = loaded(script)
-        argv, stderr = ["--task-dir", str(self.folder), "--json", *flags], io.StringIO()
-        before = os.getcwd(), sys.argv, signal.getsignal(signal.SIGTERM)
-        try:
-            os.chdir("/")
-            constants.HF_HUB_OFFLINE = True
-            sys.argv = [str(self.folder / "scripts" / script), "--json", *flags]
-            with contextlib.redirect_stderr(stderr), contextlib.redirect_stdout(stderr):
-                summary, code = cli._run_body(module.build_parser(), getattr(module, BODIES[script]), argv)
-        finally:
-            os.chdir(before[0])
-            constants.HF_HUB_OFFLINE = False
-            sys.argv = before[1]
-            signal.signal(signal.SIGTERM, before[2])
-        shown = json.loads(to_json(dataclasses.asdict(summary)))
-        return Outcome(int(code), shown, stderr.getvalue())
+        argv = ["--task-dir", str(self.folder), "--json", *flags]
+        with mock.patch.object(constants, "HF_HUB_OFFLINE", True):
+            ours = BUNDLE / "scripts" / "task" / script
+            return Outcome(*in_process.call(ours, argv, shown_as=self.folder / "scripts" / script))
 
     def spawn(self, script: str, *flags: str, **env: str) -> Outcome:
         """One of the task's own scripts in a process of its own."""
