@@ -5,7 +5,8 @@ set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source scripts/find_uv.sh
-uv sync --quiet --group test
+# compiled here: where PYTHONDONTWRITEBYTECODE is set, every process of a test would compile torch and trl again
+uv sync --quiet --group test --compile-bytecode
 # one thread a process: with several processes on few cores, OpenMP threads wait for each other
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" TOKENIZERS_PARALLELISM=false
 uv run --quiet --group test ruff check .

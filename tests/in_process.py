@@ -31,8 +31,8 @@ def loaded(script: Path) -> Any:
     return module
 
 
-def call(script: Path, argv: list[str], cwd: Path | str = "/", shown_as: Path | None = None) -> tuple[int, dict, str]:
-    """(exit code, summary as --json prints it, stderr) of a script; `shown_as` is its sys.argv[0]."""
+def call(script: Path, argv: list[str], cwd: Path | str = "/", shown_as: list[str] | None = None) -> tuple[int, dict, str]:
+    """(exit code, summary as --json prints it, stderr) of a script; `shown_as` is the command line that it records."""
     module = loaded(script)
     with mock.patch.object(cli, "run", lambda parser, body, argv=None: (parser, body)):
         parser, body = module.main([])
@@ -40,7 +40,7 @@ def call(script: Path, argv: list[str], cwd: Path | str = "/", shown_as: Path | 
     before = os.getcwd(), sys.argv, signal.getsignal(signal.SIGTERM), os.environ.copy()
     try:
         os.chdir(cwd)
-        sys.argv = [str(shown_as or script), *argv]
+        sys.argv = shown_as or [str(script), *argv]
         with contextlib.redirect_stderr(stderr), contextlib.redirect_stdout(stderr):
             summary, code = cli._run_body(parser, body, argv)
     finally:

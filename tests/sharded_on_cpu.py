@@ -40,7 +40,8 @@ def _told(accelerator: Any, model: Any) -> Any:
         "all_bytes": sum(p.numel() * p.element_size() for _, p in held),
         "fsdp_version": accelerator.state.fsdp_plugin.fsdp_version,
     }
-    print(f"sharded: {json.dumps(said)}", file=sys.stderr, flush=True)
+    # one write: with print, the line of the other process can come between the text and its end
+    os.write(sys.stderr.fileno(), f"\nsharded: {json.dumps(said)}\n".encode())
     return model
 
 

@@ -43,9 +43,10 @@ class Task:
     def run(self, script: str, *flags: str, cwd: Path | str = "/") -> Outcome:
         if script not in LIGHT:
             return spawn_script(self.folder / "scripts" / script, *flags, cwd=cwd)
-        argv = ["--task-dir", str(self.folder), "--json", *map(str, flags)]
+        argv = ["--json", *map(str, flags)]
+        shown = [str(self.folder / "scripts" / script), *argv]
         ours = BUNDLE / "scripts" / "task" / script
-        return Outcome(*in_process.call(ours, argv, cwd, shown_as=self.folder / "scripts" / script))
+        return Outcome(*in_process.call(ours, ["--task-dir", str(self.folder), *argv], cwd, shown_as=shown))
 
     def spawn(self, script: str, *flags: str, cwd: Path | str = "/") -> Outcome:
         """The task's own copy in a process of its own: where the copy, the process or its time is what is tested."""

@@ -50,7 +50,8 @@ class Task:
         argv = ["--task-dir", str(self.folder), "--json", *flags]
         with mock.patch.object(constants, "HF_HUB_OFFLINE", True):
             ours = BUNDLE / "scripts" / "task" / script
-            return Outcome(*in_process.call(ours, argv, shown_as=self.folder / "scripts" / script))
+            shown = [str(self.folder / "scripts" / script), "--json", *flags]
+            return Outcome(*in_process.call(ours, argv, shown_as=shown))
 
     def spawn(self, script: str, *flags: str, **env: str) -> Outcome:
         """One of the task's own scripts in a process of its own."""
