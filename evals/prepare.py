@@ -26,7 +26,7 @@ EVALS = Path(__file__).resolve().parent
 SETUPS = {
     "rate-too-low": {"learning_rate": 2e-6, "num_train_epochs": 2},
     "too-many-epochs": {"learning_rate": 1e-3, "num_train_epochs": 14},
-    "finished": {"learning_rate": 1e-3, "num_train_epochs": 3},
+    "finished": {"learning_rate": 1e-3, "num_train_epochs": 6},
 }
 STEP = """#!/usr/bin/env python3
 # Runs the shell script given on standard input, and notes that it did.

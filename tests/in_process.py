@@ -31,7 +31,9 @@ def loaded(script: Path) -> Any:
     return module
 
 
-def call(script: Path, argv: list[str], cwd: Path | str = "/", shown_as: list[str] | None = None) -> tuple[int, dict, str]:
+def call(
+    script: Path, argv: list[str], cwd: Path | str = "/", shown_as: list[str] | None = None
+) -> tuple[int, dict, str]:
     """(exit code, summary as --json prints it, stderr) of a script; `shown_as` is the command line that it records."""
     module = loaded(script)
     with mock.patch.object(cli, "run", lambda parser, body, argv=None: (parser, body)):
