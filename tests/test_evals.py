@@ -136,3 +136,8 @@ def test_a_prepared_folder_has_the_files_the_skill_and_a_shell_that_counts(tmp_p
     (folder / "reply.md").write_text("ok", encoding="utf-8")
     graded = grade.grade(folder, ROWS[5])
     assert (graded["steps"], graded["tokens"]) == (1, grade.n_tokens("echo 你好; exit 3你好\nok"))
+
+
+def test_the_results_page_claims_nothing_that_was_not_run():
+    page = (EVALS / "RESULTS.md").read_text(encoding="utf-8")
+    assert (EVALS / "results.json").is_file() != page.split("\n\n")[1].startswith("**No result yet.**")

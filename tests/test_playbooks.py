@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from conftest import BUNDLE
+from tasklib.exit_codes import ExitCode
 
 PHASES = sorted((BUNDLE / "phases").glob("[0-9]-*.md"))
 SHAPE = ["目標", "開始前", "執行", "產出", "完成條件", "失敗時"]
@@ -71,3 +72,18 @@ def test_the_interview_has_at_most_five_questions_each_with_a_default():
     questions = re.findall(r"^\d\. (.+)$", text, re.MULTILINE)
     assert 1 < len(questions) <= 5
     assert all("預設" in question for question in questions[1:])  # the first one asks to confirm what was found
+
+
+def test_the_tree_drawn_in_the_skill_names_the_scripts_that_a_task_gets_and_no_other():
+    text = (BUNDLE / "SKILL.md").read_text(encoding="utf-8")
+    tree = re.search(r"^tasks/<name>/\n(.*?)^```", text, re.MULTILINE | re.DOTALL)[1]
+    drawn = set(re.findall(r"[\w]+\.(?:py|sh)", tree))
+    there = {path.name for path in (BUNDLE / "scripts" / "task").iterdir() if path.suffix in (".py", ".sh")}
+    numbered = {name for name in there if re.match(r"\d\d_", name)}  # drawn as "first … last"
+    assert {min(numbered), max(numbered)} <= drawn and len(numbered) == 5
+    assert drawn | numbered == there
+
+
+def test_the_skill_tells_every_exit_code():
+    told = re.search(r"結束碼：(.+?)。", (BUNDLE / "SKILL.md").read_text(encoding="utf-8"))[1]
+    assert [int(number) for number in re.findall(r"(?<!\d)\d+(?= )", told)] == [int(code) for code in ExitCode]
