@@ -244,8 +244,9 @@ def test_a_server_without_uv_gets_it_and_makes_its_environment_by_itself(two_gpu
         project = '[project]\nname = "tiny"\nversion = "0"\nrequires-python = ">=3.11"\ndependencies = ["pyyaml"]\n'
         (task.folder / "pyproject.toml").write_text(project)
         checks = task.folder / "scripts" / "tasklib" / "remote" / "checks.py"  # its own copy: no torch comes here
-        assert "ENVIRONMENT_BYTES = 9_000_000_000" in (text := checks.read_text(encoding="utf-8"))
-        checks.write_text(text.replace("ENVIRONMENT_BYTES = 9_000_000_000", "ENVIRONMENT_BYTES = 50_000_000"))
+        before = checks.read_text(encoding="utf-8")
+        checks.write_text(before.replace("ENVIRONMENT_BYTES = 9_000_000_000", "ENVIRONMENT_BYTES = 50_000_000"))
+        assert checks.read_text(encoding="utf-8") != before
         path = f"{server.bin}{os.pathsep}{os.environ['PATH'].partition(os.pathsep)[2]}"
         flags = [word for name in NETWORK if name in os.environ for word in ("--env", name)]
         outcome = task.spawn("remote.py", "run", "--until", "train", "--follow", *flags, PATH=path)
