@@ -13,7 +13,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from knowledge import claims
+from knowledge.pages import Page
 from tasklib import task_types
+from tasklib.cli import ExitCode
 
 BUNDLE = Path(__file__).resolve().parent.parent
 DOCUMENTS = sorted(
@@ -66,6 +69,58 @@ def test_every_relative_link_leads_to_a_file(document):
             assert (document.parent / target).exists(), target
 
 
+# The pages of references/ are held to more than this, by check_references.py.
+OUTSIDE = [path for path in DOCUMENTS if not relative(path).startswith("references/")]
+PLACEHOLDERS = ("OWNER/finetune-llm",)  # the README says what to put there
+
+
+@pytest.mark.slow
+def test_every_name_flag_anchor_and_block_in_a_document_is_one_that_exists():
+    counts = dict.fromkeys(claims.KINDS, 0)
+    wrong = [
+        f"{relative(path)}:{problem.line}: {problem.message}"
+        for path in OUTSIDE
+        for problem in claims.looked_up(Page(path, relative(path), path.read_text(encoding="utf-8")), counts)
+        if not problem.message.startswith(PLACEHOLDERS)
+    ]
+    assert wrong == []
+    assert counts["word"] >= 100 and counts["flag"] >= 50 and counts["key"] >= 20, counts
+
+
+@pytest.mark.slow
+def test_a_false_name_flag_anchor_and_block_in_a_document_are_found():
+    text = (
+        "# A\n\n`--no-such-flag`, `training.learning_rat`, `no_such_code`, [b](#nothing)\n```yaml\nmethdo: sft\n```\n"
+    )
+    page = Page(BUNDLE / "planted.md", "planted.md", text)
+    found = [problem.message for problem in claims.looked_up(page, dict.fromkeys(claims.KINDS, 0))]
+    planted = ("--no-such-flag", "learning_rat", "no_such_code", "#nothing", "methdo")
+    assert len(found) == len(planted) and all(any(word in message for message in found) for word in planted)
+
+
+# What a sentence that names an exit code speaks of, in one language or the other.
+SPOKEN_OF = {
+    ExitCode.OK: "達標|01_validate|錯",
+    ExitCode.USAGE: "用法|設定|candidates|合法的值",
+    ExitCode.DATA: "資料|data|Errors stop",
+    ExitCode.PREREQUISITE: "缺|套件庫",
+    ExitCode.GATE: "門檻|gate|shipped|出貨|不能給別人用",
+}
+
+
+def test_every_exit_code_in_a_document_means_what_is_said_of_it():
+    told = [
+        (relative(path), ExitCode(int(number)), line)
+        for path in DOCUMENTS
+        for line in path.read_text(encoding="utf-8").splitlines()
+        for number in re.findall(r"(?:exit code|exit|結束碼) ?(\d+)", line)
+    ]
+    untrue = [
+        (path, code, line) for path, code, line in told if code in SPOKEN_OF and not re.search(SPOKEN_OF[code], line)
+    ]
+    assert untrue == [] and len(told) >= 15
+
+
 def test_the_readme_says_what_the_random_kills_gave_and_nothing_else():
     """tests/bench/remote_kills.py writes the result."""
     results = json.loads((BUNDLE / "tests/bench/results/remote_kills.json").read_text(encoding="utf-8"))
@@ -102,8 +157,6 @@ def test_every_script_is_mentioned_in_a_document():
 
 
 def test_every_stage_of_the_pipeline_is_in_its_help_and_every_exit_code_in_the_documents():
-    from tasklib.cli import ExitCode
-
     contributing = (BUNDLE / "CONTRIBUTING.md").read_text(encoding="utf-8")
     for code in ExitCode:
         assert re.search(rf"\b{int(code)} \w", contributing), code

@@ -26,16 +26,20 @@ def faults(root: Path) -> tuple[list[Problem], dict[str, int]]:
     """What is false or broken in the pages below `root`, and how many claims of each kind were looked up."""
     pages, problems, counts = load(root), [], dict.fromkeys(KINDS, 0)
     for page in pages:
-        problems += [*_form(page), *_links(page, root)]
+        problems += [*_form(page), *looked_up(page, counts)]
         problems += _unreached(page, pages) if page.is_index else _front_matter(page)
-        for span in page.spans():
-            kind = "code" if _is_code_heading(page, span) else kind_of(span.text)
-            if kind is None:
-                continue
-            counts[kind] += 1
-            problems += _judged(page, span, kind)
-        problems += _blocks(page, counts)
     return problems, counts
+
+
+def looked_up(page: Page, counts: dict[str, int]) -> Iterator[Problem]:
+    """What is false in the links, code spans and blocks of any page; adds to `counts`, one number for each of KINDS."""
+    yield from _links(page)
+    for span in page.spans():
+        kind = "code" if _is_code_heading(page, span) else kind_of(span.text)
+        if kind is not None:
+            counts[kind] += 1
+            yield from _judged(page, span, kind)
+    yield from _blocks(page, counts)
 
 
 KINDS = ("api", "class", "word", "key", "flag", "id", "file", "code", "yaml", "python")
@@ -204,7 +208,7 @@ def _form(page: Page) -> Iterator[Problem]:
             yield _problem(page, "undated", f"says {UNDATED.search(line)[0]!r} without a date", number)
 
 
-def _links(page: Page, root: Path) -> Iterator[Problem]:
+def _links(page: Page) -> Iterator[Problem]:
     for link in page.links():
         target, _, anchor = link.text.partition("#")
         if re.match(r"[a-z]+:", target):

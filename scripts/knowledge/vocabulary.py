@@ -59,9 +59,11 @@ def is_built(word: str) -> bool:
 
 @functools.cache
 def flags() -> frozenset[str]:
-    """Every flag of every script."""
+    """Every flag of every script, and of the pipeline's shell."""
     parsers = [parser_of(path) for path in scripts().values() if hasattr(_loaded(path), "build_parser")]
-    return frozenset(word for parser in parsers for action in parser._actions for word in action.option_strings)
+    pipeline = (SCRIPTS / "task" / "run_pipeline.sh").read_text(encoding="utf-8")
+    ours = {word for parser in parsers for action in parser._actions for word in action.option_strings}
+    return frozenset(ours | set(re.findall(r"^ *(--[a-z-]+)\)", pipeline, re.MULTILINE)))
 
 
 @functools.cache
