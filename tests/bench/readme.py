@@ -127,9 +127,12 @@ def table(quickstart: dict[str, Any]) -> str:
         shown = {"baseline": "fine-tuned"}.get(name, name)
         verdict = quickstart["verdicts"].get(name)
         beside = f"   fine-tuned is {verdict.replace('_', ' ')}" if verdict else ""
-        interval = f"({primary['ci_low']:.3f} to {primary['ci_high']:.3f})"
-        lines.append(f"  {shown:<13} {primary['value']:.3f}  {interval}{beside}")
+        lines.append(f"  {shown:<13} {interval(primary, '  ')}{beside}")
     return "\n".join(lines)
+
+
+def interval(primary: dict[str, Any], between: str = " ") -> str:
+    return f"{primary['value']:.3f}{between}({primary['ci_low']:.3f} to {primary['ci_high']:.3f})"
 
 
 def fill(text: str, results: dict[str, Any]) -> str:
@@ -148,6 +151,10 @@ def fill(text: str, results: dict[str, Any]) -> str:
             lambda m: f"{m[1]}{table(quickstart)}\n{m[2]}",
             text,
             flags=re.S,
+        )
+    if elsewhere := results.get("quickstart_elsewhere"):
+        values["elsewhere"] = (
+            f"{interval(elsewhere['macro_f1']['baseline'])} with {elsewhere['machine'].split(', ')[-1]}"
         )
     if tests:
         values["tests"] = f"{tests['wall_s'] / 60:.0f} min"
@@ -182,7 +189,10 @@ def main(what: str) -> int:
 
 def keep(what: str, found: dict[str, Any]) -> None:
     """Writes one result beside the others and fills the READMEs."""
-    results = {**(read(RESULT) if RESULT.exists() else {}), what: found}
+    before = read(RESULT) if RESULT.exists() else {}
+    results = {**before, what: found}
+    if what == "quickstart" and before.get(what, found)["machine"] != found["machine"]:
+        results["quickstart_elsewhere"] = before[what]  # the same commands on another processor
     RESULT.parent.mkdir(exist_ok=True)
     RESULT.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     for name in READMES:
