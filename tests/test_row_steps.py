@@ -185,7 +185,6 @@ FAULTS = {
     "no placeholder": (TRIPLETS + "a\nb\n1\n" + TRIPLETS, [("no_placeholder", 7)], 4),
     "a line too many": ("$T$ a\nb\n1\nx\n" + TRIPLETS, [("no_placeholder", 4)], 3),
     "a line before the first": ("x\n" + TRIPLETS, [("no_placeholder", 1)], 2),
-    "two placeholders": (TRIPLETS + "$T$ 和 $T$\nb\n1\n", [("several_placeholders", 7)], 2),
 }
 
 
@@ -193,6 +192,12 @@ FAULTS = {
 def test_a_faulty_example_costs_itself_alone_and_is_named_by_its_line(tmp_path, content, faults, n_rows):
     found = read(tmp_path / "a.txt", content, format="triplet")
     assert found.faults == faults and len(found.rows) == n_rows
+
+
+def test_a_sentence_with_two_placeholders_is_read_with_its_term_in_both_and_told(tmp_path):
+    found = read(tmp_path / "a.txt", TRIPLETS + "$T$ 和 $T$\nb\n1\n", format="triplet")
+    assert found.faults == [] and found.values[-1] == ("b 和 b", "b", "1")
+    assert found.warnings == [("several_placeholders", 7)]
 
 
 def test_a_byte_that_is_no_text_costs_its_own_example_alone(tmp_path):

@@ -6,7 +6,7 @@ Positive
 
 The format of aspect-term sentiment since Dong et al. 2014 (Twitter); ABSADatasets and PyABSA publish theirs so. Rows
 have the columns `text` (the sentence with its term), `entity` and `sentiment`. Where a sentence holds the term twice,
-which of the two is meant is lost with the placeholder.
+which of the two is meant is lost with the placeholder; so a sentence with two placeholders says no less than another.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tasklib.reading import encodings, table_rows
-from tasklib.reading.records import Row
+from tasklib.reading.records import Remark, Row
 from tasklib.summary import Problem
 
 PLACEHOLDER = "$T$"
@@ -38,10 +38,12 @@ def _is_group(lines: list[str]) -> bool:
     return has_place and bool(term.strip()) and _POLARITY.fullmatch(polarity.strip()) is not None
 
 
-def read_triplets(path: Path, shown: str, encoding: str, errors: str = encodings.REPORT) -> Iterator[Row | Problem]:
+def read_triplets(
+    path: Path, shown: str, encoding: str, errors: str = encodings.REPORT
+) -> Iterator[Row | Problem | Remark]:
     """One row for each example, at the line of its sentence. A line with the placeholder begins an example, so that a
     missing or odd line costs its own example alone."""
-    group: list[Row | Problem] = []
+    group: list[Row | Problem | Remark] = []
     for item in table_rows.read_lines(path, shown, encoding, errors, keep_blank=True):
         if isinstance(item, Row) and PLACEHOLDER in item.values["text"]:
             yield from _examples(group, shown)
@@ -53,7 +55,7 @@ def read_triplets(path: Path, shown: str, encoding: str, errors: str = encodings
     yield from _examples(group, shown)
 
 
-def _examples(group: list[Row | Problem], shown: str) -> Iterator[Row | Problem]:
+def _examples(group: list[Row | Problem], shown: str) -> Iterator[Row | Problem | Remark]:
     """The rows or faults of the lines between one placeholder and the next, three by three; blank ones at the end do
     not count."""
     while group and isinstance(group[-1], Row) and not group[-1].values["text"].strip():
@@ -63,22 +65,24 @@ def _examples(group: list[Row | Problem], shown: str) -> Iterator[Row | Problem]
         if problems := [item for item in lines if isinstance(item, Problem)]:
             yield from problems
         else:
-            yield _example([item.values["text"].strip() for item in lines], shown, lines[0].line)
+            yield from _example([item.values["text"].strip() for item in lines], shown, lines[0].line)
 
 
-def _example(lines: list[str], shown: str, line: int) -> Row | Problem:
+def _example(lines: list[str], shown: str, line: int) -> Iterator[Row | Problem | Remark]:
     def fault(code: str, message: str, hint: str) -> Problem:
         return Problem(code=code, message=message, file=shown, line=line, hint=hint)
 
     n_places = lines[0].count(PLACEHOLDER)
     if n_places == 0:
         hint = f"write {PLACEHOLDER} in the sentence where the term stood; an example is sentence, term, polarity"
-        return fault("no_placeholder", f"a line without {PLACEHOLDER} stands where a sentence is expected", hint)
+        yield fault("no_placeholder", f"a line without {PLACEHOLDER} stands where a sentence is expected", hint)
+        return
     if len(lines) < 3:
         hint = "an example is sentence, term, polarity, each on a line of its own"
-        return fault("missing_line", f"{len(lines)} of the 3 lines of this example are there", hint)
+        yield fault("missing_line", f"{len(lines)} of the 3 lines of this example are there", hint)
+        return
     if n_places > 1:
-        hint = f"leave one {PLACEHOLDER} and write the term in the place of the others"
-        return fault("several_placeholders", f"the sentence has {n_places} {PLACEHOLDER}", hint)
+        message = f"the sentence has {n_places} {PLACEHOLDER}; the term is read in the place of each"
+        yield Remark(fault("several_placeholders", message, "look whether two examples ran together"))
     sentence, term, polarity = lines
-    return Row({"text": sentence.replace(PLACEHOLDER, term), "entity": term, "sentiment": polarity}, shown, line)
+    yield Row({"text": sentence.replace(PLACEHOLDER, term), "entity": term, "sentiment": polarity}, shown, line)
