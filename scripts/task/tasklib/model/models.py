@@ -19,13 +19,15 @@ from tasklib.summary import Problem, TaskError
 
 
 def quiet_libraries() -> None:
-    """No telemetry, no advertising lines; warnings of the libraries still reach stderr."""
+    """No telemetry, no advertising lines; warnings of the libraries that a user can act on still reach stderr."""
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("DO_NOT_TRACK", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # ORPO is experimental in TRL; README says so
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     logging.getLogger("torchao").setLevel(logging.ERROR)
+    # PEFT 0.21 asks transformers 5.23 by the older name (peft_model.py); nothing a user could change.
+    warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
 
 
 def location(spec: BaseModelSpec) -> str:
