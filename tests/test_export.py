@@ -17,7 +17,7 @@ import pytest
 
 from conftest import BUNDLE
 from hub_server import Hub
-from tasklib.export import contract, llama_cpp
+from tasklib.export import contract, llama_cpp, ollama
 from tasklib.files import read_json, write_json
 from trainable_task import FULL, LEARNS, Outcome, Task, environment, make_task
 
@@ -316,9 +316,22 @@ def test_ollama_is_given_the_model_and_its_answers_are_compared(with_gguf, tmp_p
     assert (tmp_path / "where").read_text().strip() == str(folder(with_gguf, "ollama-f16"))
     failed = export(with_gguf, *flags, PATH=path, FAILS="yes")
     assert (failed.code, codes(failed)) == (4, ["ollama_failed"])
-    without = export(with_gguf, *flags)
-    if shutil.which("ollama") is None:
-        assert [w["code"] for w in without.summary["warnings"]] == ["ollama_missing"]
+
+
+@pytest.mark.skipif(shutil.which("ollama") is not None, reason="ollama is installed: it is asked itself")
+def test_without_ollama_the_gguf_that_it_would_load_is_compared_instead(with_gguf):
+    pytest.importorskip("xllamacpp", reason="xllamacpp (the llama.cpp engine) is not installed")
+    found = export(with_gguf, "--format", "ollama", "--quantize", "f16", "--verify")
+    assert [w["code"] for w in found.summary["warnings"]] == ["ollama_missing"]
+    assert found.code == 0 and found.summary["metrics"]["gguf-f16"]["prompts_differ"] == 0
+
+
+@pytest.mark.parametrize("format", ["gguf", "ollama"])
+def test_a_comparison_that_no_engine_can_make_does_not_pass(with_gguf, monkeypatch, format):
+    monkeypatch.setattr(llama_cpp, "has_engine", lambda: False)
+    monkeypatch.setattr(ollama, "find", lambda: None)
+    found = export(with_gguf, "--format", format, "--quantize", "f16", "--verify")
+    assert (found.code, codes(found)) == (4, ["engine_missing"])
 
 
 def test_a_truncated_gguf_is_found_by_its_hash_and_by_the_engine(with_gguf, tmp_path):

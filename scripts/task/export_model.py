@@ -301,7 +301,8 @@ def _rows(job: Job) -> Any:
 
 
 def _systems(job: Job) -> tuple[dict[str, Any], list[Problem]]:
-    """Name -> what answers, of this call's format or of every export, and of a served model; and warnings."""
+    """Name -> what answers, of this call's format or of every export, and of a served model; and warnings. Raises
+    TaskError (exit 4) where there is nothing to compare: a parity that nobody saw is none."""
     from tasklib.export import contract, llama_cpp, ollama, parity
 
     args, systems, warnings = job.args, {}, []
@@ -311,21 +312,24 @@ def _systems(job: Job) -> tuple[dict[str, Any], list[Problem]]:
         sealed = contract.read(folder)
         contract.require_whole(folder, sealed)
         contract.require_same(sealed, job.definition, job.tokenizer, job.paths.shown(folder / contract.NAME))
-        if sealed.format in contract.WITH_TRANSFORMERS or (sealed.format == "gguf" and llama_cpp.has_engine()):
-            systems[name] = lambda asked, f=folder, c=sealed: parity.by_export(asked, f, c)
-        elif sealed.format == "gguf":
-            message = f"{name} was not compared: neither llama-server nor xllamacpp is there"
-            warnings.append(Problem(code="engine_missing", message=message, hint=llama_cpp.INSTALL_ENGINE))
-        elif ollama.find():
+        in_ollama = sealed.format == "ollama" and ollama.find() is not None
+        if in_ollama:
             client = _client(job, ollama.address(), job.definition.name)
             systems[name] = lambda asked, c=client: parity.by_endpoint(asked, c)
+        elif sealed.format in contract.WITH_TRANSFORMERS or llama_cpp.has_engine():
+            # Without Ollama, what it would load is compared: its GGUF, under that name.
+            shown = _folder_name("gguf", sealed.quantization) if sealed.format == "ollama" else name
+            systems[shown] = lambda asked, f=folder, c=sealed: parity.by_export(asked, f, c)
+        else:
+            message = f"{name} was not compared: neither llama-server nor xllamacpp is there"
+            warnings.append(Problem(code="engine_missing", message=message, hint=llama_cpp.INSTALL_ENGINE))
     if args.base_url:
         client = _client(job, args.base_url, args.model)
         systems[f"served/{args.model}"] = lambda asked: parity.by_endpoint(asked, client)
-    if not systems and not warnings and not args.format:
-        hint = "uv run python scripts/export_model.py --format merged"
-        problem = Problem(code="nothing_exported", message=f"run {job.name!r} has no export", hint=hint)
-        raise TaskError(cli.ExitCode.PREREQUISITE, [problem], next=hint)
+    if not systems:
+        again = "uv run python scripts/export_model.py --format merged"
+        nothing = Problem(code="nothing_exported", message=f"run {job.name!r} has no export", hint=again)
+        raise TaskError(cli.ExitCode.PREREQUISITE, warnings or [nothing], next=None if warnings else again)
     return systems, warnings
 
 
