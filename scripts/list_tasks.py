@@ -92,12 +92,13 @@ def describe(folder: Path) -> dict[str, Any]:
         "primary_metric": definition.primary_metric,
         "runs": found,
         "best": {"run": best, "validation": scored[best]} if best else None,
-        "next": _next_step(paths, own),
+        "next": _next_step(paths, own, best),
     }
 
 
-def _next_step(paths: Any, found: dict[str, Any]) -> str:
-    """The first stage that has not been done."""
+def _next_step(paths: Any, found: dict[str, Any], best: str | None) -> str:
+    """The first stage that has not been done; of the best run where all were, which goes back where it failed its
+    gate."""
 
     def command(words: str) -> str:
         return f"cd {shlex.quote(str(paths.root))} && {words}"
@@ -110,7 +111,9 @@ def _next_step(paths: Any, found: dict[str, Any]) -> str:
         return command(f"uv run python scripts/03_train.py --config configs/{unfinished[0]}.yaml --resume")
     if unscored:
         return command(f"uv run python scripts/04_evaluate.py --config configs/{unscored[0]}.yaml")
-    return command("uv run python scripts/05_upload_hf.py --dry-run")
+    if found[best]["gate_passed"] is False:
+        return command(f"uv run python scripts/diagnose.py --config configs/{best}.yaml")
+    return command(f"uv run python scripts/05_upload_hf.py --config configs/{best}.yaml --dry-run")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -19,7 +19,9 @@ import pytest
 import yaml
 
 import trainable_task
-from tasklib.iterating import rules_answers
+from tasklib import schema
+from tasklib.iterating import diagnosis, evidence, rules_answers
+from tasklib.paths import TaskPaths
 from trainable_task import FULL, Task
 
 pytestmark = pytest.mark.slow
@@ -323,6 +325,19 @@ def test_a_base_model_of_random_weights_is_named(tmp_path):
     task = make(tmp_path / "task", small_model(tmp_path / "random"), make_rows(1), num_train_epochs=2)
     run(task)
     assert diagnosed(task)[0]["code"] == "base_model_unfit"
+
+
+@pytest.mark.parametrize(("plant", "codes"), [(rate_low, ["learning_rate_too_low"]), (noise, ["base_model_unfit"])])
+def test_a_tokenizer_that_reads_in_pieces_is_blamed_only_where_the_training_was_sound(plant, codes, base, tmp_path):
+    rows = make_rows(1)
+    task = make(tmp_path / "task", base, rows, **plant(rows))
+    run(task)
+    definition = schema.load_definition(task.folder / "task_definition.yaml")
+    gathered = evidence.with_model(evidence.gather(TaskPaths(task.folder), definition, "baseline"))
+    found = diagnosis.findings(dataclasses.replace(gathered, tokens_per_character=2.1))
+    named = [(finding.code, finding.confidence) for finding in found]
+    assert [code for code, _ in named][: len(codes)] == codes
+    assert ("base_model_unfit" in codes) == (("base_model_unfit", "medium") in named)
 
 
 def test_far_too_many_epochs_are_named_with_the_epoch_that_was_best(base, tmp_path):

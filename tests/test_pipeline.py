@@ -106,15 +106,25 @@ def test_no_file_of_the_task_names_the_folder_it_lies_in_except_its_checkpoints(
     assert named == []
 
 
-def test_list_tasks_shows_the_best_run_and_the_next_step(finished):
-    task, _ = finished
+def listed(tasks: Path) -> dict:
     process = subprocess.run(
-        [sys.executable, str(BUNDLE / "scripts/list_tasks.py"), "--tasks-dir", str(task.folder.parent), "--json"],
+        [sys.executable, str(BUNDLE / "scripts/list_tasks.py"), "--tasks-dir", str(tasks), "--json"],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
-    listed = json.loads(process.stdout)["outputs"]["news"]
-    assert listed["best"]["run"] == "baseline" and listed["runs"]["baseline"]["status"] == "finished"
-    assert "05_upload_hf.py" in listed["next"]
+    return json.loads(process.stdout)["outputs"]["news"]
+
+
+def test_list_tasks_shows_the_best_run_and_the_next_step(finished, tmp_path):
+    task, _ = finished
+    found = listed(task.folder.parent)
+    assert found["best"]["run"] == "baseline" and found["runs"]["baseline"]["status"] == "finished"
+    assert found["next"].endswith("05_upload_hf.py --config configs/baseline.yaml --dry-run")
+    copy = shutil.copytree(task.folder, tmp_path / "news", ignore=shutil.ignore_patterns("adapter", "model", ".venv"))
+    scores = copy / "benchmarks/baseline/validation/metrics.json"
+    written = json.loads(scores.read_text(encoding="utf-8"))
+    written["gate"] = {"passed": False, "target": 0.99, "reasons": ["short of the target"]}
+    scores.write_text(json.dumps(written), encoding="utf-8")
+    assert listed(tmp_path)["next"].endswith("scripts/diagnose.py --config configs/baseline.yaml")
 
 
 def test_a_dry_run_goes_through_every_stage_and_keeps_nothing(tiny_model, tmp_path):
