@@ -152,7 +152,7 @@ def learning_rate_too_low(e: Evidence) -> Finding | None:
     return Finding(
         code="learning_rate_too_low",
         confidence="high" if rate < usual_rate(e) else "medium",
-        message=f"in {e.steps} steps the training loss fell from {first:.2f} to {last:.2f} only"
+        message=f"in {e.steps} steps the training loss went from {first:.2f} to {last:.2f} only"
         + (f"; guessing among the labels gives {e.chance_loss:.2f}" if e.knows_chance else ""),
         evidence={"learning_rate": rate, "steps": e.steps, "first_loss": first, "last_loss": last},
         command=experiment(e, "lr", hypothesis, training__learning_rate=better),
