@@ -327,7 +327,13 @@ def test_a_base_model_of_random_weights_is_named(tmp_path):
     assert diagnosed(task)[0]["code"] == "base_model_unfit"
 
 
-@pytest.mark.parametrize(("plant", "codes"), [(rate_low, ["learning_rate_too_low"]), (noise, ["base_model_unfit"])])
+def long_noise(rows: Rows) -> dict[str, Any]:
+    return {**noise(rows), "num_train_epochs": 14}
+
+
+@pytest.mark.parametrize(
+    ("plant", "codes"), [(rate_low, ["learning_rate_too_low"]), (long_noise, ["base_model_unfit"])]
+)
 def test_a_tokenizer_that_reads_in_pieces_is_blamed_only_where_the_training_was_sound(plant, codes, base, tmp_path):
     rows = make_rows(1)
     task = make(tmp_path / "task", base, rows, **plant(rows))

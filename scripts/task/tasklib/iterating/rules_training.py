@@ -227,7 +227,8 @@ def _cannot_read(e: Evidence) -> tuple[str, str, dict] | None:
     that learnt nothing says nothing of its base, and such a tokenizer alone is no obstacle (a 135M English-first model
     beats TF-IDF on Chinese reviews of phones)."""
     per_character = e.tokens_per_character
-    if learning_rate_too_low(e) or learning_rate_too_high(e) or too_few_steps(e):
+    is_short = e.steps < SHORT and not _is_learnt(e)  # more epochs are cheaper to try than another base
+    if is_short or learning_rate_too_low(e) or learning_rate_too_high(e) or too_few_steps(e):
         return None
     if per_character is None or per_character < TOKENS_PER_CHARACTER or not _is_disappointing(e):
         return None
