@@ -346,6 +346,26 @@ def test_a_tokenizer_that_reads_in_pieces_is_blamed_only_where_the_training_was_
     assert ("base_model_unfit" in codes) == (("base_model_unfit", "medium") in named)
 
 
+@pytest.mark.parametrize(("verdict", "is_blamed"), [("worse", False), ("better", True)])
+def test_a_short_run_that_words_alone_outdo_is_no_judge_of_labels(verdict, is_blamed, flipped_run):
+    ours = next(c for c in flipped_run.metrics.comparisons if c.against == "tfidf_logreg")
+    others = [c for c in flipped_run.metrics.comparisons if c is not ours]
+    comparisons = [*others, ours.model_copy(update={"verdict": verdict})]
+    metrics = flipped_run.metrics.model_copy(update={"comparisons": comparisons})
+    record = flipped_run.record.model_copy(update={"counts": {**flipped_run.record.counts, "steps": 100}})
+    found = diagnosis.findings(dataclasses.replace(flipped_run, metrics=metrics, record=record))
+    assert ("label_noise" in [finding.code for finding in found]) == is_blamed
+
+
+@pytest.fixture(scope="module")
+def flipped_run(base, tmp_path_factory) -> evidence.Evidence:
+    rows = make_rows(1)
+    task = make(tmp_path_factory.mktemp("flipped") / "task", base, rows, **flipped_of_many(rows))
+    run(task)
+    definition = schema.load_definition(task.folder / "task_definition.yaml")
+    return evidence.with_model(evidence.gather(TaskPaths(task.folder), definition, "baseline"))
+
+
 def test_far_too_many_epochs_are_named_with_the_epoch_that_was_best(base, tmp_path):
     rows = make_rows(1, train=60)
     task = make(tmp_path / "task", base, rows, num_train_epochs=40)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tasklib.data import text_faults
-from tasklib.iterating import label_noise
+from tasklib.iterating import label_noise, rules_answers, rules_training
 from tasklib.iterating.evidence import Answered, Evidence
 from tasklib.iterating.findings import MAX_ROWS, Finding, experiment, percent, suggest_labels
 
@@ -198,6 +198,8 @@ def label_noise_found(e: Evidence) -> Finding | None:
     has_learnt = e.trained and e.knows_chance and e.last_loss < LEARNT * e.chance_loss
     if not has_learnt or len(scored) < ENOUGH_ROWS or not e.labels:
         return None
+    if rules_training.is_short(e) and rules_answers.below_tfidf(e):
+        return None  # words alone read these texts better: such a run is no judge of labels
     stubborn = [row for row in e.trained if not row.is_right]
     share = len(stubborn) / len(e.trained)
     probabilities = np.array([[row.probabilities.get(label, 0.0) for label in e.labels] for row in scored])

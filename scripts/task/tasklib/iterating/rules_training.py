@@ -227,8 +227,7 @@ def _cannot_read(e: Evidence) -> tuple[str, str, dict] | None:
     that learnt nothing says nothing of its base, and such a tokenizer alone is no obstacle (a 135M English-first model
     beats TF-IDF on Chinese reviews of phones)."""
     per_character = e.tokens_per_character
-    is_short = e.steps < SHORT and not _is_learnt(e)  # more epochs are cheaper to try than another base
-    if is_short or learning_rate_too_low(e) or learning_rate_too_high(e) or too_few_steps(e):
+    if is_short(e) or learning_rate_too_low(e) or learning_rate_too_high(e) or too_few_steps(e):
         return None
     if per_character is None or per_character < TOKENS_PER_CHARACTER or not _is_disappointing(e):
         return None
@@ -300,6 +299,11 @@ def overfitting(e: Evidence) -> Finding | None:
 def _is_unlearnt(e: Evidence) -> bool:
     """The training loss ends above that of guessing; where guessing has none, near its own start."""
     return e.last_loss > (UNLEARNT * e.chance_loss if e.knows_chance else AT_ITS_START * e.first_loss)
+
+
+def is_short(e: Evidence) -> bool:
+    """So few steps that more of them are the first thing to try, and the loss is not yet far below that of guessing."""
+    return e.steps < SHORT and not _is_learnt(e)
 
 
 def _is_learnt(e: Evidence) -> bool:
